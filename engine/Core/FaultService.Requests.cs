@@ -1,0 +1,337 @@
+namespace Testbed.Core;
+
+/// <content>Requests: asking, arriving, installing.</content>
+public sealed partial class FaultService
+{
+    private RequestSlot[] _slots = new RequestSlot[64];
+    private int[] _freeSlots = [.. Enumerable.Range(0, 64).Reverse()];
+    private int _freeCount = 64;
+    private int _openRequests;
+    private (int Slot, PageRange Dump)[] _retries = new (int, PageRange)[8];
+    private int _retryCount;
+    private readonly long[] _inFlightPages = new long[3];
+    private bool _backgroundMayAsk;
+    private int _backgroundTurn;
+
+    private void RequestDemand(AddressSpace space, long index)
+    {
+        int lane = LaneUp(Cause.Demand);
+        // With no lane the page stays lazy, and is asked for when a lane comes up.
+        if (lane >= 0)
+            Ask(space, index, 1, Cause.Demand, lane);
+    }
+
+    private void Ask(AddressSpace space, long index, long count, Cause cause, int lane)
+    {
+        space.Map.SetRange(index, count, PageState.InFlight);
+        int id = TakeSlot();
+        var range = new PageRange(space.Map.PageAt(index), count);
+        _slots[id] = new RequestSlot { Space = space, Range = range, Cause = cause, Lane = lane, Open = count };
+        _inFlightPages[(int)cause] += count;
+        _openRequests++;
+        Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
+        _observer.OnRequested(_now, space.Id, range, cause);
+    }
+
+    /// <summary>Asks for what the plan proposes, clipped to lazy pages, areas, budget and request size.</summary>
+    /// <returns>Pages asked for.</returns>
+    private long CarryOut(AddressSpace space)
+    {
+        long asked = 0;
+        long maxRequest = _transfer.MaxRequest >> PageNumber.Shift;
+        foreach (Plan.Entry entry in _plan.Entries)
+        {
+            // A policy cannot raise anything to demand: that would let it overtake threads that wait.
+            Cause cause = entry.Cause == Cause.Prefetch ? Cause.Prefetch : Cause.Background;
+            int lane = LaneUp(cause);
+            if (lane < 0)
+                return asked;
+            long end = Math.Min(entry.Index + entry.Count, space.Map.Count);
+            long at = space.Map.NextLazy(Math.Max(0, entry.Index), end);
+            while (at >= 0)
+            {
+                long allowed = Math.Min(Allowance(cause), maxRequest);
+                if (allowed <= 0)
+                    break;
+                long areaEnd = Math.Min(end, space.Map.AreaBounds(at).End);
+                long count = space.Map.LazyRun(at, Math.Min(areaEnd, at + allowed));
+                Ask(space, at, count, cause, lane);
+                asked += count;
+                at = space.Map.NextLazy(at + count, end);
+            }
+        }
+        return asked;
+    }
+
+    private long Allowance(Cause cause)
+    {
+        if (_transfer.ExclusiveBackground && (_openRequests > 0 || _pendingCount > 0))
+            return cause == Cause.Background ? 0 : (_transfer.MaxInFlight >> PageNumber.Shift) - _inFlightPages[(int)cause];
+        return (_transfer.MaxInFlight >> PageNumber.Shift) - _inFlightPages[(int)cause];
+    }
+
+    private void OnIdle()
+    {
+        Retry();
+        _backgroundMayAsk = false;
+        for (int served = 0; served < _spaces.Count;)
+        {
+            AddressSpace space = _spaces[_backgroundTurn < _spaces.Count ? _backgroundTurn : _backgroundTurn = 0];
+            if (space.IsAlive && space.Map.LazyPages > 0 && FillBackground(space) > 0)
+            {
+                served = 0;
+                // Where one request may be open, the next one waits for the next event.
+                if (_transfer.ExclusiveBackground)
+                    return;
+                continue;
+            }
+            _backgroundTurn++;
+            served++;
+        }
+    }
+
+    private long FillBackground(AddressSpace space)
+    {
+        long budget = Allowance(Cause.Background);
+        if (budget <= 0 && Allowance(Cause.Prefetch) <= 0)
+            return 0;
+        _plan.Reset(Allowance(Cause.Prefetch), budget);
+        space.Policy.OnIdle(space.Map, _plan);
+        long asked = CarryOut(space);
+        if (asked > 0 || !_draining || budget <= 0)
+            return asked;
+        long from = space.Map.NextLazy(space.DrainCursor, space.Map.Count);
+        if (from < 0)
+            from = space.Map.NextLazy(0, space.Map.Count);
+        if (from < 0)
+            return 0;
+        space.DrainCursor = from;
+        _plan.Reset(0, budget);
+        _plan.Add(from, Math.Min(budget, space.Map.Count - from), Cause.Background);
+        return CarryOut(space);
+    }
+
+    private void OnArrived(int id, PageRange range)
+    {
+        ref readonly RequestSlot slot = ref Slot(id);
+        if (slot.Range.Intersect(range) != range)
+            throw new InvalidOperationException($"request {id} asked for {slot.Range}, and {range} arrived");
+        AddressSpace space = slot.Space!;
+        for (int i = 0; i < _pendingCount; i++)
+        {
+            if (_pending[i].Space == space && range.Contains(_pending[i].Page))
+                _pending[i].Arrived = _now;
+        }
+        Install(id, range);
+    }
+
+    /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
+    private void Install(int id, PageRange dump)
+    {
+        AddressSpace space = _slots[id].Space!;
+        long dropped = dump.Count;
+        if (space.IsAlive && space.Map.TryIndex(dump.Start, out long index))
+        {
+            long end = index + dump.Count;
+            while (index < end)
+            {
+                long run = space.Map.Run(index, end, PageState.InFlight);
+                if (run == 0)
+                {
+                    index++;
+                    continue;
+                }
+                PageNumber source = dump.Start + (dump.Count - (end - index));
+                PageRange target = space.Remaps.ToRun(new PageRange(source, run));
+                Emit(CommandKind.Install, space, id, target, source);
+                dropped -= target.Count;
+                index += target.Count;
+            }
+        }
+        Close(id, dropped);
+    }
+
+    private void OnOutcome(in ServiceEvent e)
+    {
+        AddressSpace space = Space(e.Space);
+        if (e.Outcome == InstallOutcome.ProcessGone)
+        {
+            OnExited(space);
+            if (e.Request >= 0)
+                Close(e.Request, e.Range.Count);
+            return;
+        }
+        if (e.Request < 0)
+            OnZeroOutcome(space, e);
+        else
+            OnCopyOutcome(space, e);
+    }
+
+    private void OnZeroOutcome(AddressSpace space, in ServiceEvent e)
+    {
+        if (e.Outcome != InstallOutcome.Installed)
+            Emit(CommandKind.Wake, space, -1, e.Range);
+        // After EAGAIN the thread touches again; its wait goes on.
+        if (e.Outcome == InstallOutcome.Again)
+            return;
+        PageNumber page = e.Range.Start;
+        if (space.TryIndex(page, out long index))
+        {
+            page = space.Map.PageAt(index);
+            if (space.Map[index] == PageState.Hole)
+                space.Map.Set(index, PageState.Resident);
+        }
+        Resolve(space, PageRange.Single(page));
+    }
+
+    private void OnCopyOutcome(AddressSpace space, in ServiceEvent e)
+    {
+        int id = e.Request;
+        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !space.Map.TryIndex(first, out long index))
+            throw new InvalidOperationException($"outcome for {e.Range}, which is not in address space {space.Id}");
+        var dump = new PageRange(first, e.Range.Count);
+        switch (e.Outcome)
+        {
+            case InstallOutcome.Again:
+                AddRetry(id, dump);
+                break;
+            case InstallOutcome.Gone when dump.Count > 1:
+                // The area was split (mprotect tells nobody): halves find the border, or the page that is gone.
+                long half = dump.Count / 2;
+                Install(id, new PageRange(first, half));
+                Install(id, new PageRange(first + half, dump.Count - half));
+                break;
+            default:
+                long done = e.Outcome == InstallOutcome.Installed ? dump.Count : 1;
+                if (e.Outcome != InstallOutcome.Installed)
+                    Emit(CommandKind.Wake, space, -1, new PageRange(e.Range.Start, 1));
+                FinishInstall(space, id, index, new PageRange(first, done));
+                if (done < dump.Count)
+                    Install(id, new PageRange(first + done, dump.Count - done));
+                break;
+        }
+    }
+
+    private void FinishInstall(AddressSpace space, int id, long index, PageRange dump)
+    {
+        space.Map.SetRange(index, dump.Count, PageState.Resident);
+        _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, _slots[id].Cause));
+        if (_pendingCount > 0)
+            Resolve(space, dump);
+        Close(id, dump.Count);
+    }
+
+    private void AddRetry(int id, PageRange dump)
+    {
+        if (_retryCount == _retries.Length)
+            Array.Resize(ref _retries, _retryCount * 2);
+        _retries[_retryCount++] = (id, dump);
+    }
+
+    /// <summary>EAGAIN meant that an event waited to be read; by now it has been.</summary>
+    private void Retry()
+    {
+        int count = _retryCount;
+        _retryCount = 0;
+        for (int i = 0; i < count; i++)
+            Install(_retries[i].Slot, _retries[i].Dump);
+    }
+
+    private void OnLaneUp(int lane)
+    {
+        _laneUp[lane] = true;
+        RequestPending();
+    }
+
+    private void OnLaneDown(int lane)
+    {
+        _laneUp[lane] = false;
+        for (int id = 0; id < _slots.Length; id++)
+        {
+            if (_slots[id].Space is { } space && _slots[id].Lane == lane)
+                Abandon(id, space);
+        }
+        RequestPending();
+    }
+
+    /// <summary>What the lost lane carried is lazy again, wherever it had come.</summary>
+    private void Abandon(int id, AddressSpace space)
+    {
+        for (int i = _retryCount - 1; i >= 0; i--)
+        {
+            if (_retries[i].Slot == id)
+                _retries[i] = _retries[--_retryCount];
+        }
+        PageRange range = _slots[id].Range;
+        if (space.IsAlive && space.Map.TryIndex(range.Start, out long index))
+        {
+            for (long i = index; i < index + range.Count; i++)
+            {
+                if (space.Map[i] == PageState.InFlight)
+                    space.Map.Set(i, PageState.Lazy);
+            }
+        }
+        Close(id, _slots[id].Open);
+    }
+
+    private void RequestPending()
+    {
+        for (int i = 0; i < _pendingCount; i++)
+        {
+            AddressSpace space = _pending[i].Space;
+            if (space.Map.TryIndex(_pending[i].Page, out long index) && space.Map[index] == PageState.Lazy)
+                RequestDemand(space, index);
+        }
+    }
+
+    private int LaneUp(Cause cause)
+    {
+        int preferred = _transfer.LaneFor(cause);
+        if (_laneUp[preferred])
+            return preferred;
+        return Array.IndexOf(_laneUp, true);
+    }
+
+    private Cause CauseInFlight(AddressSpace space, PageNumber page)
+    {
+        for (int id = 0; id < _slots.Length; id++)
+        {
+            if (_slots[id].Space == space && _slots[id].Range.Contains(page))
+                return _slots[id].Cause;
+        }
+        return Cause.Background;
+    }
+
+    private ref readonly RequestSlot Slot(int id)
+    {
+        if ((uint)id >= (uint)_slots.Length || _slots[id].Space is null)
+            throw new InvalidOperationException($"no request {id} is open");
+        return ref _slots[id];
+    }
+
+    private int TakeSlot()
+    {
+        if (_freeCount == 0)
+        {
+            int old = _slots.Length;
+            Array.Resize(ref _slots, old * 2);
+            _freeSlots = new int[old * 2];
+            for (int id = _slots.Length - 1; id >= old; id--)
+                _freeSlots[_freeCount++] = id;
+        }
+        return _freeSlots[--_freeCount];
+    }
+
+    private void Close(int id, long pages)
+    {
+        ref RequestSlot slot = ref _slots[id];
+        _inFlightPages[(int)slot.Cause] -= pages;
+        slot.Open -= pages;
+        if (slot.Open > 0)
+            return;
+        Emit(CommandKind.Release, slot.Space!, id, slot.Range);
+        slot = default;
+        _freeSlots[_freeCount++] = id;
+        _openRequests--;
+    }
+}

@@ -1,0 +1,292 @@
+namespace Testbed.Core;
+
+/// <summary>
+/// The state machine of lazy restore, the same live and in replay. <see cref="Handle"/> is the only way in; it has no
+/// clock, socket, thread or lock, and in steady state allocates nothing. See ARCHITECTURE.md for the flow of events.
+/// </summary>
+public sealed partial class FaultService
+{
+    private readonly TransferOptions _transfer;
+    private readonly Func<PageMap, IPolicy> _newPolicy;
+    private readonly IServiceObserver _observer;
+    private readonly List<AddressSpace> _spaces = [];
+    private readonly Plan _plan = new();
+    private readonly bool[] _laneUp;
+    private ServiceCommand[] _commands = new ServiceCommand[64];
+    private int _commandCount;
+    private PendingFault[] _pending = new PendingFault[16];
+    private int _pendingCount;
+    private bool _draining;
+    private Instant _now;
+
+    /// <summary>A service without memory yet: add the first address space.</summary>
+    /// <param name="transfer">How requests are carried.</param>
+    /// <param name="newPolicy">Makes the policy of an address space; called for the first one and for each fork.</param>
+    /// <param name="observer">Is told what happens.</param>
+    public FaultService(TransferOptions transfer, Func<PageMap, IPolicy> newPolicy, IServiceObserver observer)
+    {
+        if (transfer.Lanes < 1 || transfer.MaxRequest < PageNumber.Size || transfer.MaxInFlight < PageNumber.Size)
+            throw new BadInputException($"transfer: lanes={transfer.Lanes}, maxRequest={transfer.MaxRequest}, maxInFlight={transfer.MaxInFlight}; expected at least 1 lane and 4096 bytes each");
+        (_transfer, _newPolicy, _observer) = (transfer, newPolicy, observer);
+        _laneUp = new bool[transfer.Lanes];
+    }
+
+    /// <summary>A hash over all commands so far, in order.</summary>
+    public ulong CommandHash { get; private set; } = 14695981039346656037;
+
+    /// <summary>Whether nothing is away any more, in any address space.</summary>
+    public bool IsComplete
+    {
+        get
+        {
+            foreach (AddressSpace space in _spaces)
+            {
+                if (space.IsAlive && !space.IsServed)
+                    return false;
+            }
+            return _openRequests == 0;
+        }
+    }
+
+    /// <summary>Faults that wait for an answer.</summary>
+    public int PendingFaults => _pendingCount;
+
+    /// <summary>The state of an address space's pages; null when there is no such address space.</summary>
+    public PageMap? MapOf(int space) => Find(space)?.Map;
+
+    /// <summary>Whether an Idle event could have any effect now.</summary>
+    public bool WantsIdle => _retryCount > 0 || _backgroundMayAsk;
+
+    /// <summary>Takes charge of a process's memory. Before the first event, or between events.</summary>
+    public PageMap AddSpace(int id, MemoryImage image)
+    {
+        if (Find(id) is not null)
+            throw new InvalidOperationException($"address space {id} exists already");
+        var map = new PageMap(image);
+        _spaces.Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)));
+        _backgroundMayAsk = true;
+        return map;
+    }
+
+    /// <summary>Takes one event and answers what is to be done, in order. The answer is valid until the next call.</summary>
+    public ReadOnlySpan<ServiceCommand> Handle(in ServiceEvent e)
+    {
+        _commandCount = 0;
+        _now = e.Time;
+        if (e.Kind is not ServiceEventKind.Idle)
+            _backgroundMayAsk = true;
+        switch (e.Kind)
+        {
+            case ServiceEventKind.Fault: OnFault(e); break;
+            case ServiceEventKind.Arrived: OnArrived(e.Request, e.Range); break;
+            case ServiceEventKind.InstallOutcome: OnOutcome(e); break;
+            case ServiceEventKind.Removed: OnRemoved(Space(e.Space), e.Range, PageState.Hole); break;
+            case ServiceEventKind.Unmapped: OnRemoved(Space(e.Space), e.Range, PageState.Resident); break;
+            case ServiceEventKind.Remapped: OnRemapped(Space(e.Space), e.Range, e.Destination); break;
+            case ServiceEventKind.Forked: OnForked(Space(e.Space), e.Other); break;
+            case ServiceEventKind.Exited: OnExited(Space(e.Space)); break;
+            case ServiceEventKind.LaneUp: OnLaneUp(e.Lane); break;
+            case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
+            case ServiceEventKind.Idle: OnIdle(); break;
+            case ServiceEventKind.Drain: _draining = true; break;
+            default: throw new InvalidOperationException($"unknown event {e.Kind}");
+        }
+        return _commands.AsSpan(0, _commandCount);
+    }
+
+    private void OnFault(in ServiceEvent e)
+    {
+        AddressSpace space = Space(e.Space);
+        PageNumber run = e.Range.Start;
+        if (!space.IsAlive)
+            return;
+        if (!space.TryIndex(run, out long index))
+        {
+            // Registered, but not ours: an area that grew, or was left behind by mremap. It reads as zero.
+            ref PendingFault unknown = ref AddPending(space, e, run, Cause.Zero);
+            unknown.Requested = unknown.Arrived = _now;
+            Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
+            return;
+        }
+        PageState state = space.Map[index];
+        ref PendingFault fault = ref AddPending(space, e, space.Map.PageAt(index), CauseOf(state, space, index));
+        switch (state)
+        {
+            case PageState.Lazy:
+                // The demand page first and alone; what the policy adds follows behind it.
+                fault.Requested = _now;
+                RequestDemand(space, index);
+                break;
+            case PageState.InFlight:
+                fault.Requested = _now;
+                break;
+            default:
+                // A hole. Or resident: then either somebody else's fault brought it since this one was queued, which
+                // the kernel will tell (EEXIST), or it was discarded behind our back, and reads as zero.
+                fault.Requested = fault.Arrived = _now;
+                Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
+                break;
+        }
+        if (state == PageState.Resident || _draining)
+            return;
+        _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
+        space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
+        CarryOut(space);
+    }
+
+    private Cause CauseOf(PageState state, AddressSpace space, long index) => state switch
+    {
+        PageState.Lazy => Cause.Demand,
+        PageState.InFlight => CauseInFlight(space, space.Map.PageAt(index)),
+        _ => Cause.Zero,
+    };
+
+    /// <summary>One entry per thread: a thread that was woken without its page, or went elsewhere in a signal
+    /// handler, faults again; for the same page its wait goes on.</summary>
+    private ref PendingFault AddPending(AddressSpace space, in ServiceEvent e, PageNumber page, Cause cause)
+    {
+        for (int i = 0; i < _pendingCount; i++)
+        {
+            ref PendingFault p = ref _pending[i];
+            if (p.Thread != e.Thread || p.Space != space)
+                continue;
+            if (p.Page == page)
+            {
+                p.RunPage = e.Range.Start;
+                return ref p;
+            }
+            RemovePending(i);
+            break;
+        }
+        if (_pendingCount == _pending.Length)
+            Array.Resize(ref _pending, _pendingCount * 2);
+        ref PendingFault fault = ref _pending[_pendingCount++];
+        fault = new PendingFault
+        {
+            Space = space,
+            Thread = e.Thread,
+            Page = page,
+            RunPage = e.Range.Start,
+            Access = e.Access,
+            Cause = cause,
+            Woken = e.Woken,
+            Read = e.Time,
+        };
+        return ref fault;
+    }
+
+    private void RemovePending(int i)
+    {
+        _pending[i] = _pending[--_pendingCount];
+        _pending[_pendingCount] = default;
+    }
+
+    /// <summary>The threads that waited in the range (dump addresses) run again.</summary>
+    private void Resolve(AddressSpace space, PageRange dump)
+    {
+        for (int i = _pendingCount - 1; i >= 0; i--)
+        {
+            ref readonly PendingFault p = ref _pending[i];
+            if (p.Space != space || !dump.Contains(p.Page))
+                continue;
+            Instant requested = Instant.Max(p.Read, p.Requested);
+            _observer.OnResolved(new FaultRecord(
+                space.Id, p.Thread, p.Page, p.Access, p.Cause,
+                p.Woken, p.Read, requested, Instant.Max(requested, p.Arrived), _now));
+            RemovePending(i);
+        }
+    }
+
+    /// <summary>Discarded pages read as zero; unmapped ones are nobody's. What is in flight for them is dropped when
+    /// it comes. A thread that waits for one must touch again, for its answer has changed.</summary>
+    private void OnRemoved(AddressSpace space, PageRange run, PageState state)
+    {
+        foreach (PageRange dump in space.Remaps.ToDump(run))
+            ForEachArea(space.Map, dump, (map, index, count) => map.SetRange(index, count, state));
+        for (int i = 0; i < _pendingCount; i++)
+        {
+            if (_pending[i].Space == space && run.Contains(_pending[i].RunPage))
+                Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
+        }
+    }
+
+    private void OnRemapped(AddressSpace space, PageRange run, PageNumber destination)
+    {
+        space.Remaps.Move(run, destination);
+        for (int i = 0; i < _pendingCount; i++)
+        {
+            if (_pending[i].Space == space && run.Contains(_pending[i].RunPage))
+                Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
+        }
+    }
+
+    private void OnForked(AddressSpace parent, int child)
+    {
+        if (Find(child) is not null)
+            throw new InvalidOperationException($"address space {child} exists already");
+        PageMap map = parent.Map.Fork();
+        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map)) { IsAlive = parent.IsAlive });
+    }
+
+    private void OnExited(AddressSpace space)
+    {
+        if (!space.IsAlive)
+            return;
+        space.IsAlive = false;
+        for (int i = _pendingCount - 1; i >= 0; i--)
+        {
+            if (_pending[i].Space == space)
+                RemovePending(i);
+        }
+        Emit(CommandKind.Unregister, space, -1, default);
+    }
+
+    private static void ForEachArea(PageMap map, PageRange dump, Action<PageMap, long, long> action)
+    {
+        PageNumber at = dump.Start;
+        while (at < dump.End)
+        {
+            if (map.TryIndex(at, out long index))
+            {
+                long count = Math.Min(dump.End - at, map.AreaBounds(index).End - index);
+                action(map, index, count);
+                at += count;
+            }
+            else if (map.TryNextArea(at, out PageNumber next) && next < dump.End)
+            {
+                at = next;
+            }
+            else
+            {
+                return;
+            }
+        }
+    }
+
+    private AddressSpace? Find(int id)
+    {
+        foreach (AddressSpace space in _spaces)
+        {
+            if (space.Id == id)
+                return space;
+        }
+        return null;
+    }
+
+    private AddressSpace Space(int id) =>
+        Find(id) ?? throw new InvalidOperationException($"no address space {id}");
+
+    private void Emit(
+        CommandKind kind, AddressSpace space, int request, PageRange range,
+        PageNumber source = default, int lane = 0, Cause cause = Cause.Demand)
+    {
+        if (_commandCount == _commands.Length)
+            Array.Resize(ref _commands, _commandCount * 2);
+        _commands[_commandCount++] = new ServiceCommand(kind, space.Id, request, range, source, lane, cause);
+        const ulong prime = 0x9E3779B97F4A7C15;
+        ulong what = (ulong)kind | ((ulong)cause << 8) | ((ulong)(uint)lane << 16) | ((ulong)(uint)space.Id << 32);
+        ulong h = (CommandHash ^ what) * prime;
+        h = (h ^ (h >> 29) ^ range.Start.Value ^ ((ulong)range.Count << 40)) * prime;
+        CommandHash = (h ^ (h >> 31) ^ source.Value ^ ((ulong)(uint)request << 36)) * prime;
+    }
+}

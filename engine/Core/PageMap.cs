@@ -1,0 +1,257 @@
+using System.Numerics;
+
+namespace Testbed.Core;
+
+/// <summary>Where a page of a lazily restored area is.</summary>
+public enum PageState : byte
+{
+    /// <summary>Not in the image: reads as zero.</summary>
+    Hole = 0,
+
+    /// <summary>At the source.</summary>
+    Lazy = 1,
+
+    /// <summary>Asked for, not installed yet.</summary>
+    InFlight = 2,
+
+    /// <summary>In, or unmapped: nothing left to do.</summary>
+    Resident = 3,
+}
+
+/// <summary>
+/// The state of every page of one address space, two bits each, by dump address. Pages of all areas are numbered
+/// through: a page's index is its place among them. Policies read it; only the fault service changes it.
+/// A look-up costs a search over areas, saved when the last area serves again; a scan costs a step per 64 pages.
+/// </summary>
+public sealed class PageMap
+{
+    private readonly ulong[] _areaStart;
+    private readonly long[] _areaBase;
+    private readonly ulong[] _low;
+    private readonly ulong[] _high;
+    private int _recent;
+
+    /// <summary>All present pages of <paramref name="image"/> lazy, all others holes.</summary>
+    public PageMap(MemoryImage image)
+    {
+        int areas = image.Areas.Count;
+        _areaStart = new ulong[areas];
+        _areaBase = new long[areas + 1];
+        for (int i = 0; i < areas; i++)
+        {
+            _areaStart[i] = image.Areas[i].Range.Start.Value;
+            _areaBase[i + 1] = _areaBase[i] + image.Areas[i].Range.Count;
+        }
+        Count = image.TotalPages;
+        _low = new ulong[(Count + 63) / 64];
+        _high = new ulong[_low.Length];
+        foreach (PageRange range in image.Present)
+        {
+            _ = TryIndex(range.Start, out long index);
+            SetRange(index, range.Count, PageState.Lazy);
+        }
+        PresentPages = image.PresentPages;
+    }
+
+    private PageMap(PageMap parent)
+    {
+        (_areaStart, _areaBase) = (parent._areaStart, parent._areaBase);
+        (_low, _high) = ((ulong[])parent._low.Clone(), (ulong[])parent._high.Clone());
+        (Count, PresentPages) = (parent.Count, parent.PresentPages);
+        (LazyPages, InFlightPages) = (parent.LazyPages, parent.InFlightPages);
+        for (int w = 0; w < _low.Length; w++)
+        {
+            // What is in flight for the parent is not for the child: it asks by itself.
+            ulong inFlight = _high[w] & ~_low[w];
+            _high[w] &= ~inFlight;
+            _low[w] |= inFlight;
+        }
+        (LazyPages, InFlightPages) = (LazyPages + InFlightPages, 0);
+    }
+
+    /// <summary>Pages of all areas.</summary>
+    public long Count { get; }
+
+    /// <summary>Pages that were in the image.</summary>
+    public long PresentPages { get; }
+
+    /// <summary>Pages that are still at the source.</summary>
+    public long LazyPages { get; private set; }
+
+    /// <summary>Pages that were asked for and are not installed.</summary>
+    public long InFlightPages { get; private set; }
+
+    /// <summary>How many areas there are.</summary>
+    public int AreaCount => _areaStart.Length;
+
+    /// <summary>The state of the page with this index.</summary>
+    public PageState this[long index]
+    {
+        get
+        {
+            int bit = (int)(index & 63);
+            long word = index >> 6;
+            return (PageState)(((_low[word] >> bit) & 1) | (((_high[word] >> bit) & 1) << 1));
+        }
+    }
+
+    /// <summary>The index of a page; false when it is in no area.</summary>
+    public bool TryIndex(PageNumber page, out long index)
+    {
+        int area = _recent;
+        if (area >= _areaStart.Length || !InArea(area, page.Value))
+        {
+            area = Array.BinarySearch(_areaStart, page.Value);
+            if (area < 0)
+                area = ~area - 1;
+            if (area < 0 || !InArea(area, page.Value))
+            {
+                index = -1;
+                return false;
+            }
+            _recent = area;
+        }
+        index = _areaBase[area] + (long)(page.Value - _areaStart[area]);
+        return true;
+    }
+
+    /// <summary>The first page of the first area behind <paramref name="page"/>.</summary>
+    internal bool TryNextArea(PageNumber page, out PageNumber start)
+    {
+        int area = Array.BinarySearch(_areaStart, page.Value);
+        area = area < 0 ? ~area : area + 1;
+        start = area < _areaStart.Length ? new PageNumber(_areaStart[area]) : default;
+        return area < _areaStart.Length;
+    }
+
+    /// <summary>The page with this index.</summary>
+    public PageNumber PageAt(long index)
+    {
+        int area = AreaOf(index);
+        return new PageNumber(_areaStart[area] + (ulong)(index - _areaBase[area]));
+    }
+
+    /// <summary>The area that holds the page with this index, as the indices of its first page and of the one after its last.</summary>
+    public (long First, long End) AreaBounds(long index)
+    {
+        int area = AreaOf(index);
+        return (_areaBase[area], _areaBase[area + 1]);
+    }
+
+    /// <summary>The first lazy page at <paramref name="from"/> or behind, before <paramref name="end"/>; -1 if none.</summary>
+    public long NextLazy(long from, long end)
+    {
+        if (from >= end)
+            return -1;
+        long word = from >> 6;
+        long lastWord = (end - 1) >> 6;
+        ulong lazy = LazyWord(word) & (ulong.MaxValue << (int)(from & 63));
+        while (lazy == 0)
+        {
+            if (++word > lastWord)
+                return -1;
+            lazy = LazyWord(word);
+        }
+        long found = (word << 6) + BitOperations.TrailingZeroCount(lazy);
+        return found < end ? found : -1;
+    }
+
+    /// <summary>The last lazy page at <paramref name="from"/> or before, not before <paramref name="first"/>; -1 if none.</summary>
+    public long PreviousLazy(long from, long first)
+    {
+        if (from < first)
+            return -1;
+        long word = from >> 6;
+        long firstWord = first >> 6;
+        ulong lazy = LazyWord(word) & (ulong.MaxValue >> (63 - (int)(from & 63)));
+        while (lazy == 0)
+        {
+            if (--word < firstWord)
+                return -1;
+            lazy = LazyWord(word);
+        }
+        long found = (word << 6) + 63 - BitOperations.LeadingZeroCount(lazy);
+        return found >= first ? found : -1;
+    }
+
+    /// <summary>How many lazy pages follow each other from <paramref name="index"/> on, before <paramref name="end"/>.</summary>
+    public long LazyRun(long index, long end) => Run(index, end, PageState.Lazy);
+
+    /// <summary>How many pages from <paramref name="index"/> on have the state, without a gap, before <paramref name="end"/>.</summary>
+    internal long Run(long index, long end, PageState state)
+    {
+        ulong low = ((int)state & 1) != 0 ? 0 : ulong.MaxValue;
+        ulong high = ((int)state & 2) != 0 ? 0 : ulong.MaxValue;
+        long at = index;
+        while (at < end)
+        {
+            int bit = (int)(at & 63);
+            ulong same = ((_low[at >> 6] ^ low) & (_high[at >> 6] ^ high)) >> bit;
+            int run = BitOperations.TrailingZeroCount(~same);
+            if (run < 64 - bit)
+                return Math.Min(at + run, end) - index;
+            at += 64 - bit;
+        }
+        return end - index;
+    }
+
+    internal void Set(long index, PageState state)
+    {
+        PageState old = this[index];
+        if (old == state)
+            return;
+        ulong mask = 1ul << (int)(index & 63);
+        Apply(index >> 6, mask, state);
+        Account(old, -1);
+        Account(state, 1);
+    }
+
+    internal void SetRange(long index, long count, PageState state)
+    {
+        long end = index + count;
+        while (index < end)
+        {
+            int bit = (int)(index & 63);
+            int n = (int)Math.Min(64 - bit, end - index);
+            ulong mask = (n == 64 ? ulong.MaxValue : (1ul << n) - 1) << bit;
+            long word = index >> 6;
+            Account(PageState.Lazy, -BitOperations.PopCount(LazyWord(word) & mask));
+            Account(PageState.InFlight, -BitOperations.PopCount(_high[word] & ~_low[word] & mask));
+            Apply(word, mask, state);
+            Account(state, n);
+            index += n;
+        }
+    }
+
+    internal PageMap Fork() => new(this);
+
+    private void Apply(long word, ulong mask, PageState state)
+    {
+        _low[word] = ((int)state & 1) != 0 ? _low[word] | mask : _low[word] & ~mask;
+        _high[word] = ((int)state & 2) != 0 ? _high[word] | mask : _high[word] & ~mask;
+    }
+
+    private void Account(PageState state, long pages)
+    {
+        if (state == PageState.Lazy)
+            LazyPages += pages;
+        else if (state == PageState.InFlight)
+            InFlightPages += pages;
+    }
+
+    private ulong LazyWord(long word) => _low[word] & ~_high[word];
+
+    private bool InArea(int area, ulong page) =>
+        page - _areaStart[area] < (ulong)(_areaBase[area + 1] - _areaBase[area]);
+
+    private int AreaOf(long index)
+    {
+        int area = _recent;
+        if (area < _areaStart.Length && index >= _areaBase[area] && index < _areaBase[area + 1])
+            return area;
+        area = Array.BinarySearch(_areaBase, index);
+        if (area < 0)
+            area = ~area - 1;
+        return _recent = area;
+    }
+}
