@@ -25,6 +25,9 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     /// <summary>Faults answered so far, of every cause.</summary>
     public long Faults => _demand + _late + _zero;
 
+    /// <summary>Pages asked for as prefetch so far.</summary>
+    public long PrefetchedPages => _prefetched;
+
     /// <inheritdoc/>
     public void OnRequested(Instant time, int space, PageRange range, Cause cause)
     {
@@ -73,7 +76,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     /// <param name="link">The link, as typed.</param>
     /// <param name="mode">Live or replay.</param>
     /// <param name="workloadTime">When the last recorded touch was done.</param>
-    /// <param name="prefetch">The fate of prefetched pages, of which Issued is filled in here.</param>
+    /// <param name="prefetch">The fate of prefetched pages.</param>
     /// <param name="commandHash">The fault service's hash.</param>
     /// <param name="firstResponse">Time to first response, where known.</param>
     public RunResult ToResult(
@@ -99,7 +102,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             Residency = _residency,
             Installs = _installs,
             Bytes = _bytes,
-            Prefetch = prefetch with { Issued = _prefetched },
+            Prefetch = prefetch,
             CommandHash = commandHash,
         };
     }

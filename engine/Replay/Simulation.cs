@@ -1,0 +1,308 @@
+using Testbed.Core;
+using Testbed.Policies;
+
+namespace Testbed.Replay;
+
+/// <summary>What a replay varies.</summary>
+/// <param name="Policy">The policy.</param>
+/// <param name="Link">The link, as numbers.</param>
+/// <param name="LinkName">And as typed.</param>
+public sealed record ReplayOptions(PolicySpec Policy, LinkParameters Link, string LinkName)
+{
+    /// <summary>How requests are carried; null: as belongs to the policy.</summary>
+    public TransferOptions? Transfer { get; init; }
+
+    /// <summary>What the host charges.</summary>
+    public HostCosts Costs { get; init; } = new();
+
+    /// <summary>For policies with randomness.</summary>
+    public ulong Seed { get; init; } = 1;
+
+    /// <summary>What record-and-prefetch policies know; null: the workload's own first touches.</summary>
+    public IReadOnlyList<PageNumber>? Recording { get; init; }
+}
+
+/// <summary>
+/// What-if replay: a discrete-event simulation of threads, daemon, page server and link in closed loop, around the
+/// same <see cref="FaultService"/> and policy as live. A thread that waits goes on when its page is in, thinks as long as it did
+/// when it was recorded, and touches its next page. The daemon and each lane's server do one thing at a time.
+/// </summary>
+public sealed class Simulation : IServiceObserver
+{
+    private readonly ReplayWorkload _workload;
+    private readonly ReplayOptions _options;
+    private readonly HostCosts _costs;
+    private readonly long _thinkSaved;
+    private readonly FaultService _service;
+    private readonly PageMap _map;
+    private readonly RunMetrics _metrics;
+    private readonly EventQueue _events = new();
+    private readonly LinkScheduler _link;
+    private readonly Queue<SimEvent> _daemonQueue = new();
+    private readonly List<ServiceCommand> _commands = [];
+    private readonly int[] _cursor;
+    private readonly long[] _serverFree;
+    private readonly ulong[] _prefetched;
+    private PageRange[] _requests = new PageRange[64];
+    private long _linkScheduled = long.MaxValue;
+    private bool _daemonBusy;
+    private long _daemonTime;
+    private long _workloadEnd;
+    private long _firstResponseEnd;
+    private long _useful, _latePrefetch;
+
+    private Simulation(ReplayWorkload workload, ReplayOptions options)
+    {
+        (_workload, _options, _costs) = (workload, options, options.Costs);
+        _thinkSaved = (_costs.FaultDelivery + _costs.ThreadWake).Nanoseconds;
+        TransferOptions transfer = options.Transfer ?? options.Policy.DefaultTransfer;
+        IReadOnlyList<PageNumber> recording = options.Recording ?? workload.Recording;
+        _service = new FaultService(
+            transfer, map => options.Policy.Create(new PolicyEnvironment(map, recording, options.Seed)), this);
+        _metrics = new RunMetrics(workload.Image.PresentPages);
+        _map = _service.AddSpace(0, workload.Image);
+        _link = new LinkScheduler(options.Link, transfer.Lanes);
+        _cursor = new int[workload.Threads.Count];
+        _serverFree = new long[transfer.Lanes];
+        _prefetched = new ulong[(_map.Count + 63) / 64];
+    }
+
+    /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
+    public static RunResult Run(ReplayWorkload workload, ReplayOptions options) => new Simulation(workload, options).Run();
+
+    private RunResult Run()
+    {
+        for (int lane = 0; lane < _serverFree.Length; lane++)
+            _ = _service.Handle(new ServiceEvent(ServiceEventKind.LaneUp, Instant.Zero, 0, default) { Lane = lane });
+        for (int thread = 0; thread < _cursor.Length; thread++)
+        {
+            if (_workload.Threads[thread].Pages.Length > 0)
+                _events.Push(ThinkBefore(_workload.Threads[thread], 0), SimEventKind.Thread, thread);
+        }
+        Daemon(new ServiceEvent(ServiceEventKind.Idle, Instant.Zero, 0, default));
+        FreeDaemon();
+        while (!_events.IsEmpty)
+            Step(_events.Pop());
+        if (_service.PendingFaults > 0)
+            throw new InvalidOperationException($"replay of {_workload.Name} ended with {_service.PendingFaults} faults unanswered");
+        var prefetch = new PrefetchCounts(_metrics.PrefetchedPages, _useful, _latePrefetch, _metrics.PrefetchedPages - _useful - _latePrefetch);
+        Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
+        return _metrics.ToResult(
+            _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first);
+    }
+
+    private void Step(in SimEvent e)
+    {
+        switch (e.Kind)
+        {
+            case SimEventKind.Thread:
+                RunThread(e.A, e.Time);
+                break;
+            case SimEventKind.Link:
+                _linkScheduled = long.MaxValue;
+                RunLink(e.Time);
+                break;
+            case SimEventKind.DaemonFree:
+                FreeDaemon();
+                break;
+            default:
+                if (_daemonBusy)
+                {
+                    _daemonQueue.Enqueue(e);
+                    break;
+                }
+                _daemonTime = e.Time;
+                Daemon(ToServiceEvent(e));
+                FreeDaemon();
+                break;
+        }
+    }
+
+    /// <summary>Goes from touch to touch until one has to wait, or something else happens first.</summary>
+    private void RunThread(int thread, long time)
+    {
+        TouchSequence touches = _workload.Threads[thread];
+        int cursor = _cursor[thread];
+        while (true)
+        {
+            long page = touches.Pages[cursor];
+            if (_map[page] != PageState.Resident)
+            {
+                _cursor[thread] = cursor;
+                _events.Push(time + _costs.FaultDelivery.Nanoseconds, SimEventKind.Fault, thread);
+                return;
+            }
+            ulong bit = 1ul << (int)(page & 63);
+            if ((_prefetched[page >> 6] & bit) != 0)
+            {
+                _prefetched[page >> 6] &= ~bit;
+                _useful++;
+            }
+            if (!Advance(thread, ref cursor, time))
+                return;
+            time += ThinkBefore(touches, cursor);
+            if (time >= _events.NextTime)
+            {
+                _cursor[thread] = cursor;
+                _events.Push(time, SimEventKind.Thread, thread);
+                return;
+            }
+        }
+    }
+
+    /// <summary>The touch at the cursor is done; false when it was the last.</summary>
+    private bool Advance(int thread, ref int cursor, long time)
+    {
+        TouchSequence touches = _workload.Threads[thread];
+        if (++cursor == touches.BeforeFirstResponse)
+            _firstResponseEnd = Math.Max(_firstResponseEnd, time);
+        if (cursor < touches.Pages.Length)
+            return true;
+        _cursor[thread] = cursor;
+        _workloadEnd = Math.Max(_workloadEnd, time);
+        return false;
+    }
+
+    private long ThinkBefore(TouchSequence touches, int cursor) => Math.Max(0, touches.Think[cursor] - _thinkSaved);
+
+    private ServiceEvent ToServiceEvent(in SimEvent e)
+    {
+        var now = new Instant(_daemonTime);
+        if (e.Kind == SimEventKind.Arrival)
+            return new ServiceEvent(ServiceEventKind.Arrived, now, 0, e.Range) { Request = e.A };
+        TouchSequence touches = _workload.Threads[e.A];
+        int cursor = _cursor[e.A];
+        return new ServiceEvent(ServiceEventKind.Fault, now, 0, PageRange.Single(_map.PageAt(touches.Pages[cursor])))
+        {
+            Thread = e.A,
+            Access = touches.Writes[cursor] ? Access.Write : Access.Read,
+            Woken = now,
+        };
+    }
+
+    /// <summary>The daemon is free again, unless something came while it worked: that comes first.</summary>
+    private void FreeDaemon()
+    {
+        while (true)
+        {
+            if (_events.NextTime <= _daemonTime)
+            {
+                _daemonBusy = true;
+                _events.Push(_daemonTime, SimEventKind.DaemonFree, 0);
+                return;
+            }
+            if (_daemonQueue.TryDequeue(out SimEvent next))
+                Daemon(ToServiceEvent(next));
+            else if (_service.WantsIdle)
+                Daemon(new ServiceEvent(ServiceEventKind.Idle, new Instant(_daemonTime), 0, default));
+            else
+                break;
+        }
+        _daemonBusy = false;
+    }
+
+    /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile.</summary>
+    private void Daemon(in ServiceEvent e)
+    {
+        _commands.Clear();
+        _commands.AddRange(_service.Handle(e));
+        for (int i = 0; i < _commands.Count; i++)
+        {
+            ServiceCommand command = _commands[i];
+            switch (command.Kind)
+            {
+                case CommandKind.Request:
+                    Send(command);
+                    break;
+                case CommandKind.Install or CommandKind.Zero:
+                    _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds;
+                    _commands.AddRange(_service.Handle(Outcome(command)));
+                    break;
+                default:
+                    // Woken threads are told through OnResolved; there is no buffer and no kernel here.
+                    break;
+            }
+        }
+    }
+
+    private ServiceEvent Outcome(in ServiceCommand command)
+    {
+        // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
+        bool present = command.Kind == CommandKind.Zero
+            && _map.TryIndex(command.Range.Start, out long index) && _map[index] == PageState.Resident;
+        return new ServiceEvent(ServiceEventKind.InstallOutcome, new Instant(_daemonTime), 0, command.Range)
+        {
+            Request = command.Kind == CommandKind.Zero ? -1 : command.Request,
+            Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed,
+        };
+    }
+
+    private void Send(in ServiceCommand command)
+    {
+        _daemonTime += _costs.RequestSend.Nanoseconds;
+        if (command.Request >= _requests.Length)
+            Array.Resize(ref _requests, command.Request * 2);
+        _requests[command.Request] = command.Range;
+        long ready = Math.Max(_daemonTime, _serverFree[command.Lane])
+            + _costs.ServerPerRequest.Nanoseconds + command.Range.Count * _costs.ServerPerPage.Nanoseconds;
+        _serverFree[command.Lane] = ready;
+        _link.Enqueue(command.Lane, command.Request, command.Range.Bytes, new Instant(ready));
+        ScheduleLink();
+    }
+
+    private void ScheduleLink()
+    {
+        long start = _link.NextStart.Nanoseconds;
+        if (start >= _linkScheduled)
+            return;
+        _linkScheduled = start;
+        _events.Push(start, SimEventKind.Link, 0);
+    }
+
+    private void RunLink(long now)
+    {
+        while (_link.TryDepart(new Instant(now), out Departure d))
+        {
+            PageRange rest = _requests[d.Tag];
+            long pages = d.Bytes / PageNumber.Size;
+            _events.Push(d.Due.Nanoseconds, SimEventKind.Arrival, d.Tag, rest with { Count = pages });
+            _requests[d.Tag] = new PageRange(rest.Start + pages, rest.Count - pages);
+        }
+        ScheduleLink();
+    }
+
+    /// <inheritdoc/>
+    void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause) =>
+        _metrics.OnRequested(time, space, range, cause);
+
+    /// <inheritdoc/>
+    void IServiceObserver.OnInstalled(in InstallRecord install)
+    {
+        _metrics.OnInstalled(install);
+        if (install.Cause != Cause.Prefetch || !_map.TryIndex(install.Range.Start, out long index))
+            return;
+        for (long i = index; i < index + install.Range.Count; i++)
+            _prefetched[i >> 6] |= 1ul << (int)(i & 63);
+    }
+
+    /// <inheritdoc/>
+    void IServiceObserver.OnResolved(in FaultRecord fault)
+    {
+        _metrics.OnResolved(fault);
+        TouchSequence touches = _workload.Threads[fault.Thread];
+        int cursor = _cursor[fault.Thread];
+        long page = touches.Pages[cursor];
+        ulong bit = 1ul << (int)(page & 63);
+        if (fault.Cause == Cause.Prefetch)
+            _latePrefetch++;
+        else if ((_prefetched[page >> 6] & bit) != 0)
+            _useful++;
+        _prefetched[page >> 6] &= ~bit;
+        long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
+        if (!Advance(fault.Thread, ref cursor, running))
+            return;
+        _cursor[fault.Thread] = cursor;
+        _events.Push(running + ThinkBefore(touches, cursor), SimEventKind.Thread, fault.Thread);
+    }
+}
