@@ -19,6 +19,7 @@ public sealed class TraceWriter : IDisposable
 
     private static readonly TimeSpan SealInterval = TimeSpan.FromSeconds(1);
 
+    private readonly TimeSpan _sealInterval;
     private readonly object _gate = new();
     private readonly string _name;
     private readonly BlockSink _sink;
@@ -36,8 +37,9 @@ public sealed class TraceWriter : IDisposable
     private bool _closed;
     private Exception? _failure;
 
-    private TraceWriter(Stream stream, string name, int threads, byte[] header)
+    private TraceWriter(Stream stream, string name, int threads, byte[] header, TimeSpan sealInterval)
     {
+        _sealInterval = sealInterval;
         _name = name;
         _sink = new BlockSink(stream);
         _threadCount = threads;
@@ -57,7 +59,7 @@ public sealed class TraceWriter : IDisposable
         {
             // Without a buffer: blocks are written whole, and a crash must not lose what was already handed over.
             file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.Read, bufferSize: 0);
-            return new TraceWriter(file, path, header.Threads.Count, encoded);
+            return new TraceWriter(file, path, header.Threads.Count, encoded, SealInterval);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
@@ -67,8 +69,11 @@ public sealed class TraceWriter : IDisposable
     }
 
     /// <summary>Writes to <paramref name="stream"/>, which is closed at the end.</summary>
-    public static TraceWriter Create(Stream stream, TraceHeader header) =>
-        new(stream, "trace", header.Threads.Count, Encode(header));
+    public static TraceWriter Create(Stream stream, TraceHeader header) => Create(stream, header, SealInterval);
+
+    /// <summary>For tests that count blocks.</summary>
+    internal static TraceWriter Create(Stream stream, TraceHeader header, TimeSpan sealInterval) =>
+        new(stream, "trace", header.Threads.Count, Encode(header), sealInterval);
 
     /// <summary>Faults appended so far.</summary>
     public long Faults { get; private set; }
@@ -245,8 +250,8 @@ public sealed class TraceWriter : IDisposable
             {
                 if (_closing)
                     return false;
-                Monitor.Wait(_gate, SealInterval);
-                if (Stopwatch.GetElapsedTime(sealedAt) >= SealInterval)
+                Monitor.Wait(_gate, _sealInterval);
+                if (Stopwatch.GetElapsedTime(sealedAt) >= _sealInterval)
                 {
                     SealAll();
                     sealedAt = Stopwatch.GetTimestamp();

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.IO.Hashing;
 using Testbed.Core;
 using ZstdSharp;
@@ -13,7 +12,7 @@ public class DamageTests
     {
         byte[] file = Samples.WriteBlocks(blocks: 4, faultsPerBlock: 20, Samples.End);
         Trace whole = Samples.Load(file);
-        (int Start, int End, BlockKind Kind)[] blocks = [.. Blocks(file)];
+        (int Start, int End, BlockKind Kind)[] blocks = [.. RawFile.Blocks(file)];
         Assert.That(blocks.Count(b => b.Kind == BlockKind.Faults), Is.EqualTo(4));
         for (int length = 0; length < file.Length; length++)
         {
@@ -56,7 +55,7 @@ public class DamageTests
     public void DamageNamesItsPlace()
     {
         byte[] file = Samples.WriteBlocks(3, 20, Samples.End);
-        (int start, _, _) = Blocks(file).ElementAt(2);
+        (int start, _, _) = RawFile.Blocks(file).ElementAt(2);
         file[start + Frame.Size + 5] ^= 1;
         Assert.That(() => Samples.Load(file),
             Throws.TypeOf<BadInputException>().With.Message.EqualTo($"sample.trace: damaged at byte {start} (block 2): wrong checksum of the block's payload"));
@@ -66,7 +65,7 @@ public class DamageTests
     public void ABlockThatIsMissingIsNoticed()
     {
         byte[] file = Samples.WriteBlocks(3, 20, Samples.End);
-        (int start, int end, _) = Blocks(file).ElementAt(2);
+        (int start, int end, _) = RawFile.Blocks(file).ElementAt(2);
         Assert.That(() => Samples.Load([.. file[..start], .. file[end..]]),
             Throws.TypeOf<BadInputException>().With.Message.Contains("block number 3; expected 2"));
     }
@@ -102,7 +101,7 @@ public class DamageTests
         byte[] file = Samples.WriteBlocks(1, 5, end: null);
         using var stream = new MemoryStream();
         stream.Write(file);
-        stream.Write(Framed((BlockKind)200, 2, [1, 2, 3]));
+        stream.Write(RawFile.Framed((BlockKind)200, 2, [1, 2, 3]));
         Trace trace = Samples.Load(stream.ToArray());
         Assert.That(trace.Faults, Has.Length.EqualTo(5));
         Assert.That(trace.IncompleteReason, Does.Contain("before its footer"));
@@ -144,12 +143,12 @@ public class DamageTests
             using var stream = new MemoryStream();
             stream.Write(file.AsSpan(0, FilePrefix.Size));
             uint sequence = 0;
-            foreach ((int start, int end, BlockKind kind) in Blocks(file))
+            foreach ((int start, int end, BlockKind kind) in RawFile.Blocks(file))
             {
-                byte[] payload = Unpacked(file.AsSpan(start, end - start));
+                byte[] payload = RawFile.Unpacked(file.AsSpan(start, end - start));
                 if (random.Next(3) == 0)
                     payload = Mutate(payload, random);
-                stream.Write(Framed(kind, sequence++, payload));
+                stream.Write(RawFile.Framed(kind, sequence++, payload));
             }
             loaded += LoadOrBadInput(stream.ToArray(), round) ? 1 : 0;
         }
@@ -207,30 +206,5 @@ public class DamageTests
             }
         }
         return [.. mutated];
-    }
-
-    private static IEnumerable<(int Start, int End, BlockKind Kind)> Blocks(byte[] file)
-    {
-        for (int at = FilePrefix.Size; at < file.Length;)
-        {
-            int end = at + Frame.Size + BinaryPrimitives.ReadInt32LittleEndian(file.AsSpan(at + 12));
-            yield return (at, end, (BlockKind)file[at + 4]);
-            at = end;
-        }
-    }
-
-    private static byte[] Unpacked(ReadOnlySpan<byte> block)
-    {
-        Frame frame = Frame.Parse(block);
-        using var decompressor = new Decompressor();
-        return frame.Codec == Codec.Stored ? block[Frame.Size..].ToArray() : decompressor.Unwrap(block[Frame.Size..]).ToArray();
-    }
-
-    private static byte[] Framed(BlockKind kind, uint sequence, byte[] payload)
-    {
-        byte[] block = new byte[Frame.Size + payload.Length];
-        new Frame(kind, Codec.Stored, sequence, payload.Length, payload.Length, Crc32.HashToUInt32(payload)).Write(block);
-        payload.CopyTo(block, Frame.Size);
-        return block;
     }
 }

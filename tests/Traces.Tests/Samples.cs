@@ -5,6 +5,9 @@ namespace Testbed.Traces.Tests;
 /// <summary>Headers and streams of records that look like those of real captures, made from a seed.</summary>
 internal static class Samples
 {
+    /// <summary>Blocks end only when the test says so, however slow the machine.</summary>
+    public static TimeSpan Never => TimeSpan.FromDays(20);
+
     public static PageRange Pages(ulong start, long count) => new(new PageNumber(start), count);
 
     public static TraceHeader Header(int areaPages = 150_000, int threads = 4) => new()
@@ -98,7 +101,7 @@ internal static class Samples
     public static byte[] WriteBlocks(int blocks, int faultsPerBlock, TraceEnd? end)
     {
         using var stream = new MemoryStream();
-        using (TraceWriter writer = TraceWriter.Create(stream, Header(areaPages: 64)))
+        using (TraceWriter writer = TraceWriter.Create(stream, Header(areaPages: 64), Never))
         {
             FaultRecord[] faults = Faults(blocks * faultsPerBlock, areaPages: 64);
             for (int i = 0; i < faults.Length; i++)
