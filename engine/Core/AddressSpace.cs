@@ -43,6 +43,10 @@ internal struct PendingFault
 {
     public AddressSpace Space;
     public int Thread;
+
+    /// <summary>In the page map; -1 when nothing that was dumped is there.</summary>
+    public long Index;
+
     public PageNumber Page;
     public PageNumber RunPage;
     public Access Access;

@@ -65,8 +65,8 @@ public sealed partial class FaultService
 
     private long Allowance(Cause cause)
     {
-        if (_transfer.ExclusiveBackground && (_openRequests > 0 || _pendingCount > 0))
-            return cause == Cause.Background ? 0 : (_transfer.MaxInFlight >> PageNumber.Shift) - _inFlightPages[(int)cause];
+        if (_transfer.ExclusiveBackground && cause == Cause.Background && _openRequests > 0)
+            return 0;
         return (_transfer.MaxInFlight >> PageNumber.Shift) - _inFlightPages[(int)cause];
     }
 
@@ -93,7 +93,8 @@ public sealed partial class FaultService
     private long FillBackground(AddressSpace space)
     {
         long budget = Allowance(Cause.Background);
-        if (budget <= 0 && Allowance(Cause.Prefetch) <= 0)
+        // With no lane a policy would propose in vain, and go on as if it had been asked for.
+        if ((budget <= 0 && Allowance(Cause.Prefetch) <= 0) || LaneUp(Cause.Background) < 0)
             return 0;
         _plan.Reset(Allowance(Cause.Prefetch), budget);
         space.Policy.OnIdle(space.Map, _plan);
@@ -107,7 +108,7 @@ public sealed partial class FaultService
             return 0;
         space.DrainCursor = from;
         _plan.Reset(0, budget);
-        _plan.Add(from, Math.Min(budget, space.Map.Count - from), Cause.Background);
+        _plan.Add(from, space.Map.Count - from, Cause.Background);
         return CarryOut(space);
     }
 
@@ -117,9 +118,10 @@ public sealed partial class FaultService
         if (slot.Range.Intersect(range) != range)
             throw new InvalidOperationException($"request {id} asked for {slot.Range}, and {range} arrived");
         AddressSpace space = slot.Space!;
+        _ = space.Map.TryIndex(range.Start, out long index);
         for (int i = 0; i < _pendingCount; i++)
         {
-            if (_pending[i].Space == space && range.Contains(_pending[i].Page))
+            if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)
                 _pending[i].Arrived = _now;
         }
         Install(id, range);
@@ -175,13 +177,9 @@ public sealed partial class FaultService
         if (e.Outcome == InstallOutcome.Again)
             return;
         PageNumber page = e.Range.Start;
-        if (space.TryIndex(page, out long index))
-        {
-            page = space.Map.PageAt(index);
-            if (space.Map[index] == PageState.Hole)
-                space.Map.Set(index, PageState.Resident);
-        }
-        Resolve(space, PageRange.Single(page));
+        if (space.TryIndex(page, out long index) && space.Map[index] == PageState.Hole)
+            space.Map.Set(index, PageState.Resident);
+        ResolveAt(space, page);
     }
 
     private void OnCopyOutcome(AddressSpace space, in ServiceEvent e)
@@ -217,7 +215,7 @@ public sealed partial class FaultService
         space.Map.SetRange(index, dump.Count, PageState.Resident);
         _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, _slots[id].Cause));
         if (_pendingCount > 0)
-            Resolve(space, dump);
+            Resolve(space, index, dump.Count);
         Close(id, dump.Count);
     }
 
@@ -278,8 +276,8 @@ public sealed partial class FaultService
     {
         for (int i = 0; i < _pendingCount; i++)
         {
-            AddressSpace space = _pending[i].Space;
-            if (space.Map.TryIndex(_pending[i].Page, out long index) && space.Map[index] == PageState.Lazy)
+            (AddressSpace space, long index) = (_pending[i].Space, _pending[i].Index);
+            if (index >= 0 && space.Map[index] == PageState.Lazy)
                 RequestDemand(space, index);
         }
     }

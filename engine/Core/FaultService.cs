@@ -68,7 +68,11 @@ public sealed partial class FaultService
         return map;
     }
 
-    /// <summary>Takes one event and answers what is to be done, in order. The answer is valid until the next call.</summary>
+    /// <summary>
+    /// Takes one event and answers what is to be done, in order. The answer is valid until the next call. All of it is to
+    /// be carried out, and the outcomes of installs handled (in any order, with what they answer), before the next
+    /// event of another kind.
+    /// </summary>
     public ReadOnlySpan<ServiceCommand> Handle(in ServiceEvent e)
     {
         _commandCount = 0;
@@ -103,13 +107,13 @@ public sealed partial class FaultService
         if (!space.TryIndex(run, out long index))
         {
             // Registered, but not ours: an area that grew, or was left behind by mremap. It reads as zero.
-            ref PendingFault unknown = ref AddPending(space, e, run, Cause.Zero);
+            ref PendingFault unknown = ref AddPending(space, e, -1, run, Cause.Zero);
             unknown.Requested = unknown.Arrived = _now;
             Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
             return;
         }
         PageState state = space.Map[index];
-        ref PendingFault fault = ref AddPending(space, e, space.Map.PageAt(index), CauseOf(state, space, index));
+        ref PendingFault fault = ref AddPending(space, e, index, space.Map.PageAt(index), CauseOf(state, space, index));
         switch (state)
         {
             case PageState.Lazy:
@@ -143,14 +147,14 @@ public sealed partial class FaultService
 
     /// <summary>One entry per thread: a thread that was woken without its page, or went elsewhere in a signal
     /// handler, faults again; for the same page its wait goes on.</summary>
-    private ref PendingFault AddPending(AddressSpace space, in ServiceEvent e, PageNumber page, Cause cause)
+    private ref PendingFault AddPending(AddressSpace space, in ServiceEvent e, long index, PageNumber page, Cause cause)
     {
         for (int i = 0; i < _pendingCount; i++)
         {
             ref PendingFault p = ref _pending[i];
             if (p.Thread != e.Thread || p.Space != space)
                 continue;
-            if (p.Page == page)
+            if (p.Index == index && p.Page == page)
             {
                 p.RunPage = e.Range.Start;
                 return ref p;
@@ -165,6 +169,7 @@ public sealed partial class FaultService
         {
             Space = space,
             Thread = e.Thread,
+            Index = index,
             Page = page,
             RunPage = e.Range.Start,
             Access = e.Access,
@@ -181,42 +186,61 @@ public sealed partial class FaultService
         _pending[_pendingCount] = default;
     }
 
-    /// <summary>The threads that waited in the range (dump addresses) run again.</summary>
-    private void Resolve(AddressSpace space, PageRange dump)
+    /// <summary>The threads that waited for these pages run again.</summary>
+    private void Resolve(AddressSpace space, long index, long count)
     {
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            ref readonly PendingFault p = ref _pending[i];
-            if (p.Space != space || !dump.Contains(p.Page))
-                continue;
-            Instant requested = Instant.Max(p.Read, p.Requested);
-            _observer.OnResolved(new FaultRecord(
-                space.Id, p.Thread, p.Page, p.Access, p.Cause,
-                p.Woken, p.Read, requested, Instant.Max(requested, p.Arrived), _now));
-            RemovePending(i);
+            if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)count)
+                Resolve(i);
         }
     }
 
+    /// <summary>The threads that waited at this run-time page run again.</summary>
+    private void ResolveAt(AddressSpace space, PageNumber run)
+    {
+        for (int i = _pendingCount - 1; i >= 0; i--)
+        {
+            if (_pending[i].Space == space && _pending[i].RunPage == run)
+                Resolve(i);
+        }
+    }
+
+    private void Resolve(int pending)
+    {
+        ref readonly PendingFault p = ref _pending[pending];
+        Instant requested = Instant.Max(p.Read, p.Requested);
+        _observer.OnResolved(new FaultRecord(
+            p.Space.Id, p.Thread, p.Page, p.Access, p.Cause,
+            p.Woken, p.Read, requested, Instant.Max(requested, p.Arrived), _now));
+        RemovePending(pending);
+    }
+
     /// <summary>Discarded pages read as zero; unmapped ones are nobody's. What is in flight for them is dropped when
-    /// it comes. A thread that waits for one must touch again, for its answer has changed.</summary>
+    /// it comes.</summary>
     private void OnRemoved(AddressSpace space, PageRange run, PageState state)
     {
         foreach (PageRange dump in space.Remaps.ToDump(run))
-            ForEachArea(space.Map, dump, (map, index, count) => map.SetRange(index, count, state));
-        for (int i = 0; i < _pendingCount; i++)
-        {
-            if (_pending[i].Space == space && run.Contains(_pending[i].RunPage))
-                Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
-        }
+            SetAreas(space.Map, dump, state);
+        WakeAll(space, run);
     }
 
     private void OnRemapped(AddressSpace space, PageRange run, PageNumber destination)
     {
         space.Remaps.Move(run, destination);
-        for (int i = 0; i < _pendingCount; i++)
+        WakeAll(space, run);
+    }
+
+    /// <summary>The answer to these waits has changed: the threads touch again, and that is a new fault. Perhaps they
+    /// do not (nothing is mapped there any more, a signal came), so their wait must not be kept.</summary>
+    private void WakeAll(AddressSpace space, PageRange run)
+    {
+        for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space && run.Contains(_pending[i].RunPage))
-                Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
+            if (_pending[i].Space != space || !run.Contains(_pending[i].RunPage))
+                continue;
+            Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
+            RemovePending(i);
         }
     }
 
@@ -241,7 +265,7 @@ public sealed partial class FaultService
         Emit(CommandKind.Unregister, space, -1, default);
     }
 
-    private static void ForEachArea(PageMap map, PageRange dump, Action<PageMap, long, long> action)
+    private static void SetAreas(PageMap map, PageRange dump, PageState state)
     {
         PageNumber at = dump.Start;
         while (at < dump.End)
@@ -249,14 +273,10 @@ public sealed partial class FaultService
             if (map.TryIndex(at, out long index))
             {
                 long count = Math.Min(dump.End - at, map.AreaBounds(index).End - index);
-                action(map, index, count);
+                map.SetRange(index, count, state);
                 at += count;
             }
-            else if (map.TryNextArea(at, out PageNumber next) && next < dump.End)
-            {
-                at = next;
-            }
-            else
+            else if (!map.TryNextArea(at, out at))
             {
                 return;
             }

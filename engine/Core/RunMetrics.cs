@@ -85,6 +85,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     {
         if (_lastRecorded != _resident)
             _residency.Add((_last, _resident));
+        _lastRecorded = _resident;
         return new RunResult
         {
             Workload = workload,
