@@ -53,7 +53,7 @@ public sealed class WorkingSetPolicy : IPolicy
             plan.Add(index, run, Cause.Prefetch);
             proposed += run;
         }
-        if (proposed == 0 && _background)
+        if (_next == _recorded.Length && proposed == 0 && _background)
             _fill.Propose(map, plan);
     }
 }
