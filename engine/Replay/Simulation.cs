@@ -294,10 +294,10 @@ public sealed class Simulation : IServiceObserver
         int cursor = _cursor[fault.Thread];
         long page = touches.Pages[cursor];
         ulong bit = 1ul << (int)(page & 63);
-        if (fault.Cause == Cause.Prefetch)
+        // Of all threads that wait for a prefetched page, one counts. Its mark was set when it was installed, just now,
+        // or while this fault was on its way to the daemon: late in both cases.
+        if ((_prefetched[page >> 6] & bit) != 0)
             _latePrefetch++;
-        else if ((_prefetched[page >> 6] & bit) != 0)
-            _useful++;
         _prefetched[page >> 6] &= ~bit;
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
         if (!Advance(fault.Thread, ref cursor, running))
