@@ -7,36 +7,33 @@ namespace Testbed.Traces;
 internal sealed class RecordBuffer<T> where T : struct
 {
     private const int Arrays = 4;
-    private readonly int _capacity;
     private readonly Stack<T[]> _free = new(Arrays);
     private readonly Queue<(T[] Records, int Count)> _full = new(Arrays);
     private T[]? _active;
-    private bool _made;
 
-    public RecordBuffer(int capacity) => _capacity = capacity;
+    public RecordBuffer(int capacity)
+    {
+        for (int i = 0; i < Arrays; i++)
+        {
+            T[] records = new T[capacity];
+            // Writing to them now takes the page faults of our own before the run, not in it.
+            Array.Clear(records);
+            _free.Push(records);
+        }
+    }
 
     public int Count { get; private set; }
 
     public bool HasFull => _full.Count > 0;
 
     /// <summary>Makes sure that there is room for one more; false when every array waits to be written.</summary>
-    public bool TryReserve()
-    {
-        if (!_made)
-        {
-            // All at once, so that nothing is allocated later, in the middle of a run.
-            _made = true;
-            for (int i = 0; i < Arrays; i++)
-                _free.Push(new T[_capacity]);
-        }
-        return _active != null || _free.TryPop(out _active);
-    }
+    public bool TryReserve() => _active != null || _free.TryPop(out _active);
 
     /// <summary>Adds after TryReserve; true when the array went to be written.</summary>
     public bool Add(in T record)
     {
         _active![Count++] = record;
-        if (Count < _capacity)
+        if (Count < _active.Length)
             return false;
         Seal();
         return true;
