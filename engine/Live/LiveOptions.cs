@@ -1,0 +1,48 @@
+using Testbed.Core;
+using Testbed.Policies;
+using Testbed.Uffd;
+
+namespace Testbed.Live;
+
+/// <summary>How a process's memory is taken and served.</summary>
+public sealed record LiveOptions
+{
+    /// <summary>What the target is called in traces and tables.</summary>
+    public required string Workload { get; init; }
+
+    /// <summary>Which of its areas.</summary>
+    public RegionSelection Region { get; init; } = RegionSelection.Anon;
+
+    /// <summary>What comes when.</summary>
+    public PolicySpec Policy { get; init; } = PolicyCatalog.Parse("demand");
+
+    /// <summary>How requests are carried; null: as belongs to the policy.</summary>
+    public TransferOptions? Transfer { get; init; }
+
+    /// <summary>The link to emulate between page server and daemon, as numbers.</summary>
+    public LinkParameters Link { get; init; } = LinkParameters.Unshaped;
+
+    /// <summary>And as typed.</summary>
+    public string LinkName { get; init; } = "local";
+
+    /// <summary>For policies with randomness.</summary>
+    public ulong Seed { get; init; } = 1;
+
+    /// <summary>What record-and-prefetch policies know.</summary>
+    public IReadOnlyList<PageNumber> Recording { get; init; } = [];
+
+    /// <summary>The trace to write; null: none.</summary>
+    public string? TracePath { get; init; }
+
+    /// <summary>Whether the trace also holds every event of the fault service, so that the run can be replayed exactly.</summary>
+    public bool TraceEvents { get; init; }
+
+    /// <summary>Where the images go and stay; null: to a temporary directory that is deleted at the end.</summary>
+    public string? ImagesPath { get; init; }
+
+    /// <summary>How the program was called, for the trace.</summary>
+    public string ToolCommandLine { get; init; } = "";
+
+    /// <summary>The transfer options in force.</summary>
+    public TransferOptions EffectiveTransfer => Transfer ?? Policy.DefaultTransfer;
+}

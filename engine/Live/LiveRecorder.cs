@@ -1,0 +1,51 @@
+using Testbed.Core;
+using Testbed.Traces;
+using Testbed.Uffd;
+
+namespace Testbed.Live;
+
+/// <summary>Watches a live run: counts for the result, and writes the trace.</summary>
+internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trace, bool traceEvents) : IServiceObserver, ILiveLog
+{
+    private int _threads;
+    private long _touched;
+
+    public RunMetrics Metrics { get; } = new(presentPages);
+
+    /// <summary>Pages of the target that some thread waited for. Read from other threads, for progress.</summary>
+    public long Touched => Volatile.Read(ref _touched);
+
+    public void OnRequested(Instant time, int space, PageRange range, Cause cause) =>
+        Metrics.OnRequested(time, space, range, cause);
+
+    public void OnInstalled(in InstallRecord install) => Metrics.OnInstalled(install);
+
+    public void OnResolved(in FaultRecord fault)
+    {
+        Metrics.OnResolved(fault);
+        trace?.Append(fault);
+        if (fault.Space == 0 && fault.Cause != Cause.Zero)
+            Volatile.Write(ref _touched, _touched + 1);
+    }
+
+    public void OnEvent(in ServiceEvent e)
+    {
+        if (traceEvents)
+            trace?.Append(e);
+    }
+
+    public int OnNewThread(int tid) => trace?.AddThread(tid, NameOf(tid)) ?? _threads++;
+
+    /// <summary>comm is kept by the kernel; cmdline and environ lie in the target's own memory, and reading them could wait for us.</summary>
+    private string NameOf(int tid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/task/{tid}/comm").TrimEnd('\n');
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+}

@@ -1,0 +1,222 @@
+using System.Net;
+using System.Runtime;
+using Testbed.Core;
+using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Server;
+using Testbed.PageXfer.Xfer;
+using Testbed.Traces;
+using Testbed.Uffd;
+
+namespace Testbed.Live;
+
+/// <summary>How a live session ended.</summary>
+/// <param name="Result">What was measured.</param>
+/// <param name="End">What became of the target.</param>
+/// <param name="Image">The memory that was away.</param>
+public sealed record LiveEnd(RunResult Result, FinishOutcome End, MemoryImage Image);
+
+/// <summary>
+/// A migration of a running process to where it is: stop, dump into images, evict, resume, and serve its faults from
+/// our page server. <see cref="Begin"/> returns with the process running on memory that is away; <see cref="End"/>
+/// brings everything back. Whatever goes wrong, the process gets its memory back before the error is told.
+/// </summary>
+public sealed class LiveSession : IDisposable
+{
+    private readonly LiveOptions _options;
+    private readonly InPlaceTarget _target;
+    private readonly string _directory;
+    private ImageDirectory? _images;
+    private PageServer? _server;
+    private TraceWriter? _trace;
+    private LiveRecorder? _recorder;
+    private FaultService? _service;
+    private LiveService? _live;
+    private MonotonicClock _clock;
+    private bool _evicted;
+    private bool _finished;
+
+    private LiveSession(LiveOptions options, InPlaceTarget target, string directory) =>
+        (_options, _target, _directory) = (options, target, directory);
+
+    /// <summary>The memory that is away.</summary>
+    public MemoryImage Image { get; private set; } = new([], []);
+
+    /// <summary>Areas that were left alone, and why.</summary>
+    public IReadOnlyList<SkippedMapping> Skipped => _target.Skipped;
+
+    /// <summary>Time since the process was resumed.</summary>
+    public Duration Elapsed => _clock.Now - Instant.Zero;
+
+    /// <summary>Pages that were touched so far.</summary>
+    public long TouchedPages => _recorder!.Touched;
+
+    /// <summary>Whether the process is gone, or its old program is.</summary>
+    public bool TargetGone => _live!.TargetGone || _target.HasExited;
+
+    /// <summary>Set by the caller when the workload gave its first answer.</summary>
+    public Duration? TimeToFirstResponse { get; set; }
+
+    /// <summary>Takes the memory of process <paramref name="pid"/> away and serves it.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="options">How.</param>
+    /// <param name="onDumped">Told the bytes dumped so far, and how many there are; or null.</param>
+    /// <param name="cancel">Up to the eviction: the process runs on untouched.</param>
+    /// <exception cref="BadInputException">It cannot be done; the process runs on as before.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; the process runs on as before.</exception>
+    public static LiveSession Begin(int pid, LiveOptions options, Action<long, long>? onDumped, CancellationToken cancel)
+    {
+        InPlaceTarget target = InPlaceTarget.Attach(pid, options.Region);
+        string directory = options.ImagesPath ?? Directory.CreateTempSubdirectory("testbed-images-").FullName;
+        var session = new LiveSession(options, target, directory);
+        try
+        {
+            Directory.CreateDirectory(directory);
+            long total = target.EstimatedDumpBytes;
+            ImageDump.Write(target, directory, onDumped is null ? null : bytes => onDumped(bytes, total), cancel);
+            session.Prepare();
+            cancel.ThrowIfCancellationRequested();
+            session.EvictAndServe();
+            return session;
+        }
+        catch
+        {
+            session.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Everything that can fail and does not need the eviction comes before it.</summary>
+    private void Prepare()
+    {
+        _images = ImageDirectory.Open(_directory);
+        _server = new PageServer(new PageServerOptions { Source = _images, Link = _options.Link });
+        if (_options.TracePath is { } path && Path.GetDirectoryName(Path.GetFullPath(path)) is { } parent && !Directory.Exists(parent))
+            throw new BadInputException($"{path}: cannot write a trace here: there is no directory {parent}");
+    }
+
+    private void EvictAndServe()
+    {
+        TransferOptions transfer = _options.EffectiveTransfer;
+        EndPoint server = _server!.EndPoint;
+        PageLane[] lanes = [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect(server))];
+        EvictedMemory evicted = _target.Evict();
+        _evicted = true;
+        Image = evicted.Image;
+        _trace = _options.TracePath is { } path ? TraceWriter.Create(path, Header(evicted)) : null;
+        _recorder = new LiveRecorder(_target.Info.Pid, Image.PresentPages, _trace, _options.TraceEvents);
+        _service = new FaultService(
+            transfer, map => _options.Policy.Create(new(map, _options.Recording, _options.Seed)), _recorder);
+        _service.AddSpace(0, Image);
+        // What was allocated so far goes now: from here on the fault path allocates nothing.
+        GC.Collect();
+        GCSettings.LatencyMode = GCLatencyMode.SustainedLowLatency;
+        _clock = MonotonicClock.Start();
+        int opened = 0;
+        _live = new LiveService(
+            _service, (uint)_target.Info.Pid, lanes.Length,
+            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), _recorder, _clock);
+        _live.Start(_target.Fd);
+        _target.Resume();
+    }
+
+    // Reports arrive in the link's quantum, so that a page does not wait for its request's last one.
+    private static PageLane Connect(EndPoint server) => new(PageLane.Connect(server).Socket) { ReportBytes = 16 * 1024 };
+
+    /// <summary>Waits until the process is gone, every page was touched (when asked for), the time is up, or somebody cancels.</summary>
+    public void WaitWhileRunning(TimeSpan? duration, bool untilResident, Action? onTick, CancellationToken cancel)
+    {
+        long total = Image.PresentPages;
+        while (!cancel.IsCancellationRequested && !TargetGone && _live!.Failure is null)
+        {
+            TimeSpan left = duration is { } d ? d - TimeSpan.FromSeconds(Elapsed.Seconds) : TimeSpan.FromDays(1);
+            if (left <= TimeSpan.Zero || (untilResident && _recorder!.Metrics.ResidentPages >= total))
+                return;
+            onTick?.Invoke();
+            cancel.WaitHandle.WaitOne(left < TimeSpan.FromMilliseconds(100) ? left : TimeSpan.FromMilliseconds(100));
+        }
+    }
+
+    /// <summary>Brings all memory back, lets go of the process, and completes the trace.</summary>
+    /// <param name="state">Why it ends, for the trace; a target that exited is found by itself.</param>
+    /// <param name="onTick">Called now and then with the pages that are in; or null.</param>
+    public LiveEnd End(EndState state, Action<long>? onTick = null)
+    {
+        _live!.Drain();
+        while (!_live.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
+            onTick?.Invoke(_recorder!.Metrics.ResidentPages);
+        Exception? failure = _live.Failure;
+        _live.Stop();
+        FinishOutcome outcome = Finish();
+        Duration elapsed = Elapsed;
+        _trace?.Finish(new TraceEnd
+        {
+            State = failure is not null ? EndState.Failed : outcome == FinishOutcome.Detached ? state : EndState.TargetExited,
+            Duration = elapsed,
+            CommandHash = _options.TraceEvents ? _service!.CommandHash : null,
+            TimeToFirstResponse = TimeToFirstResponse,
+            Note = failure?.Message ?? "",
+        });
+        if (failure is not null)
+            throw new InvalidOperationException($"the fault service failed, and the memory was restored from the images: {failure.Message}", failure);
+        RunResult result = _recorder!.Metrics.ToResult(
+            _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, elapsed, default,
+            _service!.CommandHash, TimeToFirstResponse);
+        return new LiveEnd(result, outcome, Image);
+    }
+
+    /// <summary>Ends the session if nobody did: memory first, then everything else.</summary>
+    public void Dispose()
+    {
+        if (_evicted && !_finished)
+        {
+            if (_live is not null)
+            {
+                _live.Drain();
+                _live.WaitUntilComplete(Timeout.InfiniteTimeSpan);
+                _live.Stop();
+            }
+            Finish();
+        }
+        _live?.Dispose();
+        _trace?.Dispose();
+        _server?.Dispose();
+        _images?.Dispose();
+        _target.Dispose();
+        if (_options.ImagesPath is null && Directory.Exists(_directory))
+            Directory.Delete(_directory, recursive: true);
+    }
+
+    /// <summary>What the service did not bring comes straight from the images; then the process is let go.</summary>
+    private FinishOutcome Finish()
+    {
+        _finished = true;
+        if (_service is null || !_service.IsComplete)
+            Rescue.Restore(_target.Fd, _service?.MapOf(0) ?? new PageMap(Image), _images!.Pages((uint)_target.Info.Pid));
+        return _target.Finish();
+    }
+
+    private TraceHeader Header(EvictedMemory evicted)
+    {
+        (string kernel, string cpu) = HostFacts.Read();
+        return new TraceHeader
+        {
+            ToolVersion = HostFacts.ToolVersion,
+            ToolCommandLine = _options.ToolCommandLine,
+            Workload = _options.Workload,
+            TargetCommandLine = _target.Info.CommandLine,
+            TargetPid = _target.Info.Pid,
+            Kernel = kernel,
+            CpuModel = cpu,
+            CpuCount = Environment.ProcessorCount,
+            Recorded = DateTimeOffset.UtcNow,
+            Region = _options.Region.ToString().ToLowerInvariant(),
+            Kind = _options.Policy.Text == "demand" ? RecordingKind.Capture : RecordingKind.Live,
+            Policy = _options.Policy.Text,
+            Link = _options.LinkName,
+            Transfer = _options.EffectiveTransfer.ToString(),
+            Seed = _options.Seed,
+            Image = evicted.Image,
+            ResidentAtStart = evicted.Resident,
+        };
+    }
+}
