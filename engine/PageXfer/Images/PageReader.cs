@@ -1,0 +1,197 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+using Mono.Unix;
+using Testbed.Core;
+
+namespace Testbed.PageXfer.Images;
+
+/// <summary>
+/// Reads pages of one process (or shared segment) from its images, through any chain of parents. The chain is
+/// flattened when opened, so that a read is one binary search. Reads may come from several threads at once.
+/// </summary>
+public sealed class PageReader : IDisposable
+{
+    // A chain as long as this is a loop of links, not a series of snapshots.
+    private const int MaxParents = 256;
+
+    private readonly record struct Segment(PageRange Range, PagemapFlags Flags, SafeFileHandle? File, long Offset);
+
+    private readonly List<Segment> _segments = [];
+    private readonly SafeFileHandle? _file;
+    private readonly PageReader? _parent;
+
+    /// <summary>The pagemap of the newest images.</summary>
+    public Pagemap Pagemap { get; }
+
+    /// <summary>Opens the images of <paramref name="id"/> in a directory and, if its pagemap says so, in its parents.</summary>
+    /// <exception cref="BadInputException">An image is missing, malformed, or shorter than its pagemap says.</exception>
+    public static PageReader Open(string directory, PagemapId id) => new(directory, id, 0);
+
+    private PageReader(string directory, PagemapId id, int depth)
+    {
+        string path = Path.Combine(directory, id.FileName);
+        if (depth > MaxParents)
+            throw new BadInputException($"{path}: more than {MaxParents} parents; expected a chain of snapshots without a loop");
+        Pagemap = Pagemap.Read(path);
+        try
+        {
+            _file = OpenPages(directory, path);
+            if (Pagemap.NeedsParent)
+            {
+                string parent = Path.Combine(directory, "parent");
+                if (!Directory.Exists(parent))
+                    throw new BadInputException($"{path}: has pages in the parent images; expected a directory or link {parent}");
+                // By its real name, for the kernel follows at most 40 links in one path.
+                _parent = new PageReader(UnixPath.GetCompleteRealPath(parent), id, depth + 1);
+            }
+            foreach (PagemapRun run in Pagemap.Runs)
+            {
+                if ((run.Flags & PagemapFlags.Parent) != 0)
+                    AddFromParent(path, run);
+                else
+                    _segments.Add(new Segment(run.Range, run.Flags, run.Offset < 0 ? null : _file, run.Offset));
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// How many pages from the start of <paramref name="range"/> on can be read in one go, at most its count; 0 when
+    /// the first one is not here.
+    /// </summary>
+    public long Available(PageRange range)
+    {
+        ReadOnlySpan<Segment> segments = CollectionsMarshal.AsSpan(_segments);
+        PageNumber at = range.Start;
+        PageNumber end = range.End;
+        for (int i = Find(at); i >= 0 && i < segments.Length && at < end; i++)
+        {
+            if (segments[i].File is null || !segments[i].Range.Contains(at))
+                break;
+            at = segments[i].Range.End;
+        }
+        return Math.Min(at - range.Start, Math.Max(0, range.Count));
+    }
+
+    /// <summary>Whether each page of a range is in some run, wherever its content is.</summary>
+    public bool Covers(PageRange range)
+    {
+        PageNumber at = range.Start;
+        for (int i = Find(at); i >= 0 && i < _segments.Count && at < range.End && _segments[i].Range.Contains(at); i++)
+            at = _segments[i].Range.End;
+        return at >= range.End;
+    }
+
+    /// <summary>Reads all pages of a range into the first bytes of <paramref name="destination"/>.</summary>
+    /// <exception cref="BadInputException">A page is not in the images, or a pages file was cut short meanwhile.</exception>
+    public void Read(PageRange range, Span<byte> destination)
+    {
+        ReadOnlySpan<Segment> segments = CollectionsMarshal.AsSpan(_segments);
+        PageNumber at = range.Start;
+        for (int i = Find(at); at < range.End; i++)
+        {
+            if (i < 0 || i >= segments.Length || segments[i].File is not { } file || !segments[i].Range.Contains(at))
+                throw new BadInputException($"page {at}: not in the images");
+            PageRange part = segments[i].Range.Intersect(PageRange.Between(at, range.End));
+            long offset = segments[i].Offset + ((at - segments[i].Range.Start) << PageNumber.Shift);
+            ReadFully(file, destination[..(int)part.Bytes], offset, at);
+            destination = destination[(int)part.Bytes..];
+            at = part.End;
+        }
+    }
+
+    /// <summary>The ranges with all of <paramref name="flags"/> set, parents resolved, neighbours merged.</summary>
+    public List<PageRange> RangesWith(PagemapFlags flags)
+    {
+        var ranges = new List<PageRange>();
+        foreach (Segment segment in _segments)
+        {
+            if ((segment.Flags & flags) != flags)
+                continue;
+            if (ranges.Count > 0 && ranges[^1].End == segment.Range.Start)
+                ranges[^1] = ranges[^1] with { Count = ranges[^1].Count + segment.Range.Count };
+            else
+                ranges.Add(segment.Range);
+        }
+        return ranges;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _file?.Dispose();
+        _parent?.Dispose();
+    }
+
+    private SafeFileHandle? OpenPages(string directory, string pagemapPath)
+    {
+        if (Pagemap.PagesBytes == 0)
+            return null;
+        string path = Path.Combine(directory, $"pages-{Pagemap.PagesId}.img");
+        SafeFileHandle file;
+        long length;
+        try
+        {
+            file = File.OpenHandle(path, options: FileOptions.RandomAccess);
+            length = RandomAccess.GetLength(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            throw new BadInputException($"{path}: cannot be opened ({e.Message}); expected the pages of {pagemapPath}", e);
+        }
+        if (length < Pagemap.PagesBytes)
+        {
+            file.Dispose();
+            throw new BadInputException($"{path}: has {length} bytes; expected {Pagemap.PagesBytes}, the present pages of {pagemapPath}");
+        }
+        return file;
+    }
+
+    private void AddFromParent(string path, PagemapRun run)
+    {
+        PageNumber at = run.Range.Start;
+        for (int i = _parent!.Find(at); at < run.Range.End; i++)
+        {
+            if (i < 0 || i >= _parent._segments.Count || !_parent._segments[i].Range.Contains(at))
+                throw new BadInputException($"{path}: page {at} is said to be in the parent images, and is not there");
+            Segment source = _parent._segments[i];
+            PageRange part = source.Range.Intersect(PageRange.Between(at, run.Range.End));
+            long offset = source.File is null ? -1 : source.Offset + ((part.Start - source.Range.Start) << PageNumber.Shift);
+            PagemapFlags flags = (run.Flags & PagemapFlags.Lazy) | source.Flags;
+            _segments.Add(new Segment(part, flags, source.File, offset));
+            at = part.End;
+        }
+    }
+
+    /// <summary>The last segment that begins at <paramref name="page"/> or before; -1 when there is none.</summary>
+    private int Find(PageNumber page)
+    {
+        ReadOnlySpan<Segment> segments = CollectionsMarshal.AsSpan(_segments);
+        int low = 0, high = segments.Length;
+        while (low < high)
+        {
+            int middle = (low + high) >>> 1;
+            if (segments[middle].Range.Start <= page)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        return low - 1;
+    }
+
+    private static void ReadFully(SafeFileHandle file, Span<byte> destination, long offset, PageNumber page)
+    {
+        while (destination.Length > 0)
+        {
+            int got = RandomAccess.Read(file, destination, offset);
+            if (got == 0)
+                throw new BadInputException($"page {page}: the pages file ends at byte {offset}; it was cut short after it had been opened");
+            destination = destination[got..];
+            offset += got;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+using System.Net.Sockets;
+using Testbed.Core;
+
+namespace Testbed.PageXfer.Protocol;
+
+/// <summary>One end of a page-server connection, used by one thread that may wait. Allocates nothing per message.</summary>
+internal sealed class BlockingPeer : IDisposable
+{
+    private const int BufferSize = 256 * 1024;
+
+    private readonly byte[] _in = new byte[BufferSize];
+    private readonly byte[] _out = new byte[BufferSize];
+    private int _inStart;
+    private int _inEnd;
+    private int _outEnd;
+
+    public Socket Socket { get; }
+
+    /// <summary>Who is at the other end, for messages.</summary>
+    public string Name { get; }
+
+    public BlockingPeer(Socket socket)
+    {
+        socket.NoDelay = true;
+        Socket = socket;
+        Name = socket.RemoteEndPoint?.ToString() ?? "peer";
+    }
+
+    /// <summary>Reads a message; false when the stream ended before its first byte.</summary>
+    public bool TryReadMessage(out PageServerMessage message)
+    {
+        message = default;
+        while (_inEnd - _inStart < PageServerMessage.Size)
+        {
+            if (Fill())
+                continue;
+            if (_inEnd > _inStart)
+                throw new BadInputException($"{Name}: the stream ends after {_inEnd - _inStart} bytes of a message; expected {PageServerMessage.Size}");
+            return false;
+        }
+        message = PageServerMessage.Read(_in.AsSpan(_inStart));
+        _inStart += PageServerMessage.Size;
+        return true;
+    }
+
+    /// <summary>Some bytes of content, at least one and at most <paramref name="limit"/>; valid until the next call.</summary>
+    public ReadOnlySpan<byte> ReadSome(long limit)
+    {
+        if (_inEnd == _inStart && !Fill())
+            throw new BadInputException($"{Name}: the stream ends where {limit} bytes were still expected");
+        int count = (int)Math.Min(limit, _inEnd - _inStart);
+        ReadOnlySpan<byte> bytes = _in.AsSpan(_inStart, count);
+        _inStart += count;
+        return bytes;
+    }
+
+    /// <summary>Exactly <paramref name="destination"/>.</summary>
+    public void ReadExactly(Span<byte> destination)
+    {
+        while (destination.Length > 0)
+        {
+            ReadOnlySpan<byte> some = ReadSome(destination.Length);
+            some.CopyTo(destination);
+            destination = destination[some.Length..];
+        }
+    }
+
+    /// <summary>Whether the stream has ended; waits until that, or something else, is known.</summary>
+    public bool AtEnd() => _inEnd == _inStart && !Fill();
+
+    /// <summary>Queues a message.</summary>
+    public void Queue(in PageServerMessage message) => message.Write(Reserve(PageServerMessage.Size));
+
+    /// <summary>Queues bytes, or sends them when they are many.</summary>
+    public void Queue(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length < BufferSize / 4)
+        {
+            bytes.CopyTo(Reserve(bytes.Length));
+            return;
+        }
+        Flush();
+        Send(bytes);
+    }
+
+    /// <summary>Room for so many bytes in the queue, to be filled before the next call; at most <see cref="MaxReserve"/>.</summary>
+    public Span<byte> Reserve(int count)
+    {
+        if (_outEnd + count > BufferSize)
+            Flush();
+        _outEnd += count;
+        return _out.AsSpan(_outEnd - count, count);
+    }
+
+    public const int MaxReserve = BufferSize;
+
+    /// <summary>Sends what is queued.</summary>
+    public void Flush()
+    {
+        Send(_out.AsSpan(0, _outEnd));
+        _outEnd = 0;
+    }
+
+    public void Dispose() => Socket.Dispose();
+
+    private void Send(ReadOnlySpan<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            int sent = Socket.Send(bytes, SocketFlags.None, out SocketError error);
+            if (error == SocketError.WouldBlock)
+                Socket.Poll(-1, SelectMode.SelectWrite);
+            else if (error != SocketError.Success)
+                throw new BadInputException($"{Name}: connection lost while sending ({error})");
+            bytes = bytes[sent..];
+        }
+    }
+
+    private bool Fill()
+    {
+        if (_inStart == _inEnd)
+            _inStart = _inEnd = 0;
+        else if (_inEnd == BufferSize)
+        {
+            _in.AsSpan(_inStart, _inEnd - _inStart).CopyTo(_in);
+            (_inStart, _inEnd) = (0, _inEnd - _inStart);
+        }
+        while (true)
+        {
+            int got = Socket.Receive(_in.AsSpan(_inEnd), SocketFlags.None, out SocketError error);
+            if (error == SocketError.Success)
+            {
+                _inEnd += got;
+                return got > 0;
+            }
+            // The socket of a shaped connection does not block, for the sake of the thread that sends on it.
+            if (error != SocketError.WouldBlock)
+                throw new BadInputException($"{Name}: connection lost ({error})");
+            Socket.Poll(-1, SelectMode.SelectRead);
+        }
+    }
+}

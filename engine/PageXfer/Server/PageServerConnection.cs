@@ -1,0 +1,151 @@
+using System.Net.Sockets;
+using Testbed.Core;
+using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Protocol;
+
+namespace Testbed.PageXfer.Server;
+
+/// <summary>One connection of a page server, and its thread.</summary>
+internal sealed class PageServerConnection : IDisposable
+{
+    private readonly PageServer _server;
+    private readonly BlockingPeer _peer;
+    private readonly Thread _thread;
+    private readonly ReceivingSession? _receiving;
+    private readonly LinkShaper.Lane? _lane;
+
+    public PageServerConnection(PageServer server, Socket socket, LinkShaper? shaper)
+    {
+        _server = server;
+        _peer = new BlockingPeer(socket);
+        if (server.Options.ReceiveDirectory is { } directory)
+            _receiving = new ReceivingSession(directory);
+        if (shaper is not null && server.Options.Source is { } source)
+            _lane = shaper.Open(socket, source, Log);
+        _thread = new Thread(Run) { Name = $"page-server {_peer.Name}", IsBackground = true };
+    }
+
+    public void Start() => _thread.Start();
+
+    /// <summary>Breaks the connection and waits for its thread, which cleans up.</summary>
+    public void Dispose()
+    {
+        _peer.Dispose();
+        _thread.Join();
+    }
+
+    private void Run()
+    {
+        try
+        {
+            Serve();
+        }
+        catch (BadInputException e)
+        {
+            Log(e.Message);
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or IOException or UnauthorizedAccessException)
+        {
+            Log(e.Message);
+        }
+        finally
+        {
+            _lane?.Dispose();
+            _receiving?.Dispose();
+            _peer.Dispose();
+            _server.Ended(this);
+        }
+    }
+
+    private void Log(string line) =>
+        _server.Log(line.StartsWith(_peer.Name, StringComparison.Ordinal) ? line : $"{_peer.Name}: {line}");
+
+    private void Serve()
+    {
+        while (_peer.TryReadMessage(out PageServerMessage message))
+        {
+            if (message.Command is PageServerCommand.Close or PageServerCommand.ForceClose)
+            {
+                Close();
+                return;
+            }
+            if (message.Command == PageServerCommand.Get)
+                Get(message);
+            else
+                Receive(message);
+        }
+        if (_receiving is { IsEmpty: false })
+            throw new BadInputException("the stream ends without CLOSE; the images received so far are dropped");
+    }
+
+    private void Get(in PageServerMessage message)
+    {
+        if (_server.Options.Source is not { } source)
+            throw new BadInputException("GET, but this server has no images to serve; expected a receiving session");
+        uint pid = message.ToPid();
+        PageRange range = message.ToRange();
+        long pages = source.Available(pid, range);
+        if (pages == 0)
+            throw new BadInputException($"GET for page {range.Start} of process {pid}, which is not in the images");
+        range = range with { Count = pages };
+        _server.Count(pages);
+        if (_lane is not null)
+        {
+            _lane.Enqueue(pid, range);
+            return;
+        }
+        _peer.Queue(PageServerMessage.Reply(pid, range));
+        // Head and first pages leave together; room for the head is why a part is a page short of the buffer.
+        const int PartPages = BlockingPeer.MaxReserve / PageNumber.Size - 1;
+        while (!range.IsEmpty)
+        {
+            var part = range with { Count = Math.Min(range.Count, PartPages) };
+            source.ReadPages(pid, part, _peer.Reserve((int)part.Bytes));
+            _peer.Flush();
+            range = PageRange.Between(part.End, range.End);
+        }
+    }
+
+    private void Receive(in PageServerMessage message)
+    {
+        if (_receiving is null)
+            throw new BadInputException($"message {message.Name}; expected {PageServerCommand.Get} or {PageServerCommand.Close}, for this server only serves pages");
+        switch (message.Command)
+        {
+            case PageServerCommand.Open:
+                _receiving.Open(message.ToPagemap());
+                break;
+            case PageServerCommand.Open2:
+                bool hasParent = _receiving.Open(message.ToPagemap());
+                _peer.Queue([(byte)(hasParent ? 1 : 0)]);
+                _peer.Flush();
+                break;
+            case PageServerCommand.Parent:
+                _peer.Queue(BitConverter.GetBytes(_receiving.HasParent(message.ToPagemap()) ? 1 : 0));
+                _peer.Flush();
+                break;
+            case PageServerCommand.AddF:
+                _receiving.Add(_peer, message, message.Flags);
+                break;
+            case PageServerCommand.Add:
+                _receiving.Add(_peer, message, PagemapFlags.Present);
+                break;
+            case PageServerCommand.Hole:
+                _receiving.Add(_peer, message, PagemapFlags.Parent);
+                break;
+            default:
+                throw new BadInputException($"message {message.Name}; expected a command of the page-server protocol (1 to 7, 0x1023, 0x1024)");
+        }
+    }
+
+    private void Close()
+    {
+        _receiving?.Complete();
+        _lane?.AwaitEmpty();
+        _peer.Queue(BitConverter.GetBytes(0));
+        _peer.Flush();
+        // Whoever closes first keeps the port in TIME_WAIT: let that be the client.
+        if (!_peer.AtEnd())
+            throw new BadInputException("data after CLOSE; expected the end of the stream");
+    }
+}
