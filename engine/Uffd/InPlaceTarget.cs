@@ -1,0 +1,302 @@
+using Testbed.Core;
+using Testbed.Uffd.Interop;
+using static Testbed.Uffd.Interop.Native.Nr;
+
+namespace Testbed.Uffd;
+
+/// <summary>What eviction left.</summary>
+/// <param name="Image">The registered areas, and in them the pages that are away and have content.</param>
+/// <param name="Resident">Pages of those areas that stayed: what the kernel itself needs, and what could not be dropped.</param>
+public readonly record struct EvictedMemory(MemoryImage Image, IReadOnlyList<PageRange> Resident);
+
+/// <summary>How a capture ended.</summary>
+public enum FinishOutcome
+{
+    /// <summary>The process runs on as if nothing had been.</summary>
+    Detached,
+
+    /// <summary>The process had exited.</summary>
+    Exited,
+
+    /// <summary>The process had called exec, and its old memory was gone with all that was registered.</summary>
+    Executed,
+}
+
+/// <summary>
+/// A process whose memory is taken away from it and served back: a migration whose destination is the same process. The order is
+/// <see cref="Attach"/>, <see cref="Dump"/>, <see cref="Evict"/>, <see cref="Resume"/>; then its faults are served from
+/// <see cref="Fd"/> until every page is in; then <see cref="Finish"/>. Until <see cref="Evict"/> nothing in the process has changed, and
+/// <see cref="Dispose"/> lets it run on.
+/// <para>
+/// While it is served, nobody traces it, and the userfaultfd stays open inside it: another daemon can take over by pidfd_getfd.
+/// </para>
+/// </summary>
+public sealed class InPlaceTarget : IDisposable
+{
+    private readonly PidFd _pidFd;
+    private readonly IReadOnlyList<Mapping> _mappings;
+    private readonly List<Mapping> _chosen;
+    private readonly List<SkippedMapping> _skipped = [];
+    private readonly List<PageRange> _present = [];
+    private TracedProcess? _stopped;
+    private MemoryDump? _dump;
+    private UserFaultFd? _fd;
+    private int _fdInTarget = -1;
+
+    /// <summary>The process as it was found.</summary>
+    public ProcessInfo Info { get; }
+
+    /// <summary>Its threads when it was stopped; later ones appear in fault messages first.</summary>
+    public IReadOnlyList<ThreadInfo> Threads { get; }
+
+    /// <summary>All its mappings when it was stopped, captured or not.</summary>
+    public IReadOnlyList<Mapping> Mappings => _mappings;
+
+    /// <summary>The areas that are captured.</summary>
+    public IReadOnlyList<MemoryArea> Areas => [.. _chosen.Select(m => new MemoryArea(m.Range, m.Name, m.Protection))];
+
+    /// <summary>Mappings of the selection that are left alone, and why.</summary>
+    public IReadOnlyList<SkippedMapping> Skipped => _skipped;
+
+    /// <summary>How many bytes a dump takes at most: what the caller must have room for before it goes on.</summary>
+    public long EstimatedDumpBytes => _present.Sum(range => range.Bytes);
+
+    /// <summary>The userfaultfd, once <see cref="Evict"/> was called.</summary>
+    public UserFaultFd Fd => _fd ?? throw new InvalidOperationException("there is no userfaultfd before Evict");
+
+    /// <summary>A descriptor that polls readable when the process has exited.</summary>
+    public int ExitFd => _pidFd.Fd;
+
+    private InPlaceTarget(TracedProcess stopped, ProcessInfo info, PidFd pidFd, RegionSelection selection)
+    {
+        (_stopped, Info, _pidFd) = (stopped, info, pidFd);
+        Threads = ProcessInfo.ReadThreads(info.Pid);
+        _mappings = ProcMaps.Read(info.Pid);
+        _chosen = [.. ProcMaps.Select(_mappings, selection, _skipped)];
+        using Pagemap pagemap = new(info.Pid);
+        foreach (Mapping mapping in _chosen)
+        {
+            // Runs of neighbouring areas must not grow together.
+            List<PageRange> present = [];
+            pagemap.Scan(mapping.Range, present);
+            _present.AddRange(present);
+        }
+    }
+
+    /// <summary>Stops a process and looks at its memory.</summary>
+    /// <exception cref="BadInputException">It cannot be captured, and why not; it runs on as before.</exception>
+    public static InPlaceTarget Attach(int pid, RegionSelection selection)
+    {
+        ProcessInfo info = ProcessInfo.Read(pid);
+        info.EnsureCapturable();
+        PidFd pidFd = new(pid);
+        TracedProcess? stopped = null;
+        try
+        {
+            stopped = TracedProcess.Seize(pid);
+            return new InPlaceTarget(stopped, info, pidFd, selection);
+        }
+        catch
+        {
+            stopped?.Dispose();
+            pidFd.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Reads the memory into <paramref name="sink"/>.</summary>
+    /// <param name="sink">Who takes it.</param>
+    /// <param name="onBytes">Called with the bytes read so far, of <see cref="EstimatedDumpBytes"/>; or null.</param>
+    /// <param name="cancel">Ends it early; nothing in the process has changed.</param>
+    public void Dump(IMemoryDumpSink sink, Action<long>? onBytes = null, CancellationToken cancel = default)
+    {
+        MemoryDump dump = new();
+        using TargetMemory memory = new(Info.Pid);
+        dump.Run(memory, Areas, _present, sink, onBytes, cancel);
+        EnsureAlive();
+        _dump = dump;
+    }
+
+    /// <summary>
+    /// Creates the userfaultfd, registers the areas and drops their pages. From here on the process depends on
+    /// <see cref="Fd"/> being served.
+    /// </summary>
+    /// <returns>What is away. After the first page was dropped this never fails: what could not be dropped is reported as resident.</returns>
+    /// <exception cref="BadInputException">The kernel refuses, or the process is gone. No page was dropped.</exception>
+    public EvictedMemory Evict()
+    {
+        TracedProcess stopped = _stopped ?? throw new InvalidOperationException("the process is not stopped");
+        MemoryDump dump = _dump ?? throw new InvalidOperationException("Dump comes before Evict");
+        List<PageRange> keep = PageRanges.Normalize([.. stopped.ForEachThread(KernelPages), .. dump.Unreadable]);
+        try
+        {
+            stopped.Inject(_mappings, calls => CreateAndEvict(calls, keep));
+        }
+        catch (TargetGoneException)
+        {
+            throw Exited();
+        }
+        // What the kernel says now, not what was asked for, decides what has to be served.
+        List<PageRange> resident = [];
+        using (Pagemap pagemap = new(Info.Pid))
+        {
+            foreach (Mapping mapping in _chosen)
+                pagemap.Scan(mapping.Range, resident);
+        }
+        List<PageRange> inAreas = PageRanges.Intersect(dump.Content, [.. _chosen.Select(m => m.Range)]);
+        return new EvictedMemory(new MemoryImage(Areas, PageRanges.Subtract(inAreas, resident)), resident);
+    }
+
+    /// <summary>The pages that the kernel touches on behalf of a thread whenever it runs: nobody could serve that fault in time.</summary>
+    private static PageRange KernelPages(StoppedThread thread)
+    {
+        (ulong address, uint size) = thread.RestartableSequences();
+        return size == 0 ? default : PageRange.Between(PageNumber.Of(address), PageNumber.Of(address + size - 1) + 1);
+    }
+
+    private bool CreateAndEvict(RemoteCalls calls, List<PageRange> keep)
+    {
+        _fdInTarget = RemoteUffd.Create(calls, _pidFd, Info.Pid);
+        try
+        {
+            int fd = _pidFd.Get(_fdInTarget);
+            if (fd < 0)
+                throw new BadInputException($"process {Info.Pid}: its userfaultfd cannot be shared ({Native.Describe(-fd)}); Linux 5.6 or newer and the right to trace are expected");
+            _fd = new UserFaultFd(fd);
+            _fd.Api(UffdFeatures.Process);
+            Register(_fd);
+        }
+        catch
+        {
+            // Nothing is away yet: close it there, and it is as it was.
+            _fd?.Dispose();
+            _fd = null;
+            _ = calls.Call(__NR_close, (ulong)_fdInTarget);
+            _fdInTarget = -1;
+            throw;
+        }
+        EventDrain drain = new(_fd);
+        foreach (Mapping mapping in _chosen)
+        {
+            int advice = mapping.IsLocked ? Native.Mman.MADV_DONTNEED_LOCKED : Native.Mman.MADV_DONTNEED;
+            foreach (PageRange range in PageRanges.Subtract([mapping.Range], keep))
+                _ = calls.Call(__NR_madvise, range.Start.Address, (ulong)range.Bytes, (ulong)advice, whileWaiting: drain.DropMessages);
+        }
+        drain.WakeFaults();
+        return true;
+    }
+
+    private void Register(UserFaultFd fd)
+    {
+        for (int i = 0; i < _chosen.Count;)
+        {
+            int error = fd.Register(_chosen[i].Range);
+            if (error == 0)
+            {
+                i++;
+                continue;
+            }
+            _skipped.Add(new SkippedMapping(_chosen[i], $"userfaultfd refuses it ({Native.Describe(error)})"));
+            _chosen.RemoveAt(i);
+        }
+        if (_chosen.Count == 0)
+            throw new BadInputException($"process {Info.Pid} ({Info.Name}): has no memory of the selected kind that can be registered; private anonymous memory is expected");
+    }
+
+    /// <summary>Lets the process run; nobody traces it any more.</summary>
+    public void Resume()
+    {
+        _stopped?.Detach();
+        _stopped = null;
+    }
+
+    /// <summary>
+    /// Takes everything back: unregisters, closes the descriptor inside the process and here. Every page must be in by
+    /// now, and nobody else may be reading <see cref="Fd"/>. Unregistering comes before closing, and by the areas as they are now:
+    /// they may have been split, moved or unmapped.
+    /// </summary>
+    /// <returns>What had become of the process; all of these are good ends.</returns>
+    /// <exception cref="BadInputException">Somebody else traces the process now, so the descriptor inside it stays open; the rest was done.</exception>
+    public FinishOutcome Finish()
+    {
+        Resume();
+        try
+        {
+            if (_fd is null || !_fd.IsAddressSpaceAlive())
+                return HowItEnded();
+            EventDrain drain = new(_fd);
+            UnregisterAll(drain);
+            using TracedProcess stopped = TracedProcess.Seize(Info.Pid, drain.AnswerMessages);
+            if (!_fd.IsAddressSpaceAlive())
+                return HowItEnded();
+            UnregisterAll(drain);
+            // The program may have closed all descriptors that it did not know, and opened others.
+            if (IsUserFaultFd(_fdInTarget))
+                stopped.Inject(ProcMaps.Read(Info.Pid), calls => calls.Call(__NR_close, (ulong)_fdInTarget));
+            return FinishOutcome.Detached;
+        }
+        catch (Exception e) when (e is TargetGoneException or BadInputException && HowItEnded() == FinishOutcome.Exited)
+        {
+            return FinishOutcome.Exited;
+        }
+        finally
+        {
+            _fd?.Dispose();
+            _fd = null;
+            _fdInTarget = -1;
+        }
+    }
+
+    private void UnregisterAll(EventDrain drain)
+    {
+        // The program's own userfaultfds, if it had any before, are not ours to touch.
+        List<PageRange> foreign = PageRanges.Normalize(_mappings.Where(m => m.IsUffdRegistered).Select(m => m.Range));
+        drain.AnswerMessages();
+        foreach (Mapping mapping in ProcMaps.Read(Info.Pid).Where(m => m.IsUffdRegistered))
+        {
+            foreach (PageRange range in PageRanges.Subtract([mapping.Range], foreign))
+                _ = Fd.Unregister(range);
+        }
+    }
+
+    private bool IsUserFaultFd(int fd)
+    {
+        try
+        {
+            return File.ResolveLinkTarget($"/proc/{Info.Pid}/fd/{fd}", false)?.Name.Contains("[userfaultfd]", StringComparison.Ordinal) == true;
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    private FinishOutcome HowItEnded() => HasExited ? FinishOutcome.Exited : FinishOutcome.Executed;
+
+    /// <summary>Whether the process is no more; a zombie counts as such.</summary>
+    public unsafe bool HasExited
+    {
+        get
+        {
+            Native.PollFd poll = new() { fd = _pidFd.Fd, events = Native.PollH.POLLIN };
+            return Native.Poll(&poll, 1, 0) > 0;
+        }
+    }
+
+    private void EnsureAlive()
+    {
+        if (HasExited)
+            throw Exited();
+    }
+
+    private BadInputException Exited() => new($"process {Info.Pid} ({Info.Name}): exited while it was being captured; a running process is expected");
+
+    /// <summary>Lets the process run on if it is stopped. After eviction call <see cref="Finish"/> first, with every page in.</summary>
+    public void Dispose()
+    {
+        _stopped?.Dispose();
+        _stopped = null;
+        _fd?.Dispose();
+        _pidFd.Dispose();
+    }
+}

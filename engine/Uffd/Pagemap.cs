@@ -1,0 +1,100 @@
+using Testbed.Core;
+using Testbed.Uffd.Interop;
+
+namespace Testbed.Uffd;
+
+/// <summary>Which pages of a process exist: in memory or in swap, the shared zero page excluded where the kernel tells.</summary>
+internal sealed class Pagemap : IDisposable
+{
+    private const ulong PresentBit = 1ul << 63, SwappedBit = 1ul << 62;
+    private readonly int _fd;
+    private readonly bool _canScan;
+
+    /// <summary>Opens the page map of a process.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="useScan">Whether to use PAGEMAP_SCAN (Linux 6.7) where there is one.</param>
+    public Pagemap(int pid, bool useScan = true)
+    {
+        _fd = Native.Open($"/proc/{pid}/pagemap", Native.Fcntl.O_RDONLY | Native.Fcntl.O_CLOEXEC);
+        if (_fd < 0)
+            throw new BadInputException($"/proc/{pid}/pagemap: {Native.Describe(Native.Errno)}; a running process that this user may inspect is expected");
+        _canScan = useScan && IsScanKnown(_fd);
+    }
+
+    /// <summary>Whether this kernel knows PAGEMAP_SCAN.</summary>
+    public static unsafe bool IsScanKnown(int pagemap)
+    {
+        Native.PmScanArg empty = new() { size = (ulong)sizeof(Native.PmScanArg), start = 0, end = 0 };
+        return Native.Ioctl(pagemap, Native.PagemapScan.PAGEMAP_SCAN, &empty) >= 0;
+    }
+
+    /// <summary>Appends the existing pages of <paramref name="range"/>, as runs by address.</summary>
+    public void Scan(PageRange range, List<PageRange> present)
+    {
+        if (_canScan)
+            ScanByIoctl(range, present);
+        else
+            ScanByRead(range, present);
+    }
+
+    private unsafe void ScanByIoctl(PageRange range, List<PageRange> present)
+    {
+        const int Batch = 512;
+        Native.PageRegion* regions = stackalloc Native.PageRegion[Batch];
+        const ulong Exists = Native.PagemapScan.PAGE_IS_PRESENT | Native.PagemapScan.PAGE_IS_SWAPPED;
+        Native.PmScanArg scan = new()
+        {
+            size = (ulong)sizeof(Native.PmScanArg),
+            start = range.Start.Address,
+            end = range.End.Address,
+            vec = (ulong)regions,
+            vec_len = Batch,
+            category_anyof_mask = Exists,
+            return_mask = Exists | Native.PagemapScan.PAGE_IS_PFNZERO,
+        };
+        while (scan.start < scan.end)
+        {
+            int n = Native.Ioctl(_fd, Native.PagemapScan.PAGEMAP_SCAN, &scan);
+            if (n < 0)
+                throw new BadInputException($"PAGEMAP_SCAN of {range}: {Native.Describe(Native.Errno)}");
+            for (int i = 0; i < n; i++)
+            {
+                if ((regions[i].categories & Native.PagemapScan.PAGE_IS_PFNZERO) == 0)
+                    Append(present, PageRange.Between(PageNumber.Of(regions[i].start), PageNumber.Of(regions[i].end)));
+            }
+            scan.start = scan.walk_end;
+        }
+    }
+
+    private unsafe void ScanByRead(PageRange range, List<PageRange> present)
+    {
+        Span<ulong> entries = new ulong[4096];
+        for (PageNumber page = range.Start; page < range.End;)
+        {
+            int wanted = (int)Math.Min(entries.Length, range.End - page);
+            fixed (ulong* p = entries)
+            {
+                nint got = Native.Pread(_fd, p, wanted * sizeof(ulong), (long)page.Value * sizeof(ulong));
+                if (got < wanted * sizeof(ulong))
+                    throw new BadInputException($"pagemap of {range}: {(got < 0 ? Native.Describe(Native.Errno) : "shorter than the range")}");
+            }
+            for (int i = 0; i < wanted; i++)
+            {
+                if ((entries[i] & (PresentBit | SwappedBit)) != 0)
+                    Append(present, PageRange.Single(page + i));
+            }
+            page += wanted;
+        }
+    }
+
+    private static void Append(List<PageRange> runs, PageRange range)
+    {
+        if (runs.Count > 0 && runs[^1].End == range.Start)
+            runs[^1] = runs[^1] with { Count = runs[^1].Count + range.Count };
+        else
+            runs.Add(range);
+    }
+
+    /// <summary>Closes the page map.</summary>
+    public void Dispose() => _ = Native.Close(_fd);
+}

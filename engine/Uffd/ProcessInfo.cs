@@ -1,0 +1,209 @@
+using System.Text;
+using Testbed.Core;
+
+namespace Testbed.Uffd;
+
+/// <summary>One thread of a process.</summary>
+/// <param name="Tid">Its id here.</param>
+/// <param name="NamespaceTid">Its id in its own pid namespace: what fault messages name it by.</param>
+/// <param name="Name">Its name, as in /proc/PID/task/TID/comm.</param>
+public readonly record struct ThreadInfo(int Tid, int NamespaceTid, string Name);
+
+/// <summary>What /proc tells about a process, as of one moment.</summary>
+public sealed record ProcessInfo
+{
+    /// <summary>The process.</summary>
+    public required int Pid { get; init; }
+
+    /// <summary>Its parent.</summary>
+    public required int ParentPid { get; init; }
+
+    /// <summary>Its name, at most 15 bytes.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>One letter: R running, S sleeping, D waiting for a device, T stopped, t traced, Z zombie, X dead, I idle kernel thread.</summary>
+    public required char State { get; init; }
+
+    /// <summary>The real user id.</summary>
+    public required int Uid { get; init; }
+
+    /// <summary>The process that traces it, or 0.</summary>
+    public required int TracerPid { get; init; }
+
+    /// <summary>Whether a seccomp filter checks its system calls.</summary>
+    public required bool HasSeccomp { get; init; }
+
+    /// <summary>Memory pinned for devices or io_uring, in bytes; it cannot be evicted.</summary>
+    public required long PinnedBytes { get; init; }
+
+    /// <summary>Resident memory, in bytes.</summary>
+    public required long ResidentBytes { get; init; }
+
+    /// <summary>Whether it has memory of its own; kernel threads and zombies have none.</summary>
+    public required bool HasMemory { get; init; }
+
+    /// <summary>The command line, argument by argument; empty for a kernel thread.</summary>
+    public required IReadOnlyList<string> CommandLine { get; init; }
+
+    /// <summary>The program, or empty when it cannot be read.</summary>
+    public required string Executable { get; init; }
+
+    /// <summary>When it started, in clock ticks since boot: with the pid, it names one process for ever.</summary>
+    public required long StartTime { get; init; }
+
+    /// <summary>Reads /proc for one process.</summary>
+    /// <exception cref="BadInputException">There is no such process.</exception>
+    public static ProcessInfo Read(int pid)
+    {
+        Dictionary<string, string> status = ReadStatus($"/proc/{pid}/status") ?? throw NoSuchProcess(pid);
+        string root = $"/proc/{pid}";
+        return new ProcessInfo
+        {
+            Pid = pid,
+            ParentPid = (int)Number(status, "PPid"),
+            Name = status.GetValueOrDefault("Name", ""),
+            State = status.GetValueOrDefault("State", "?")[0],
+            Uid = (int)Number(status, "Uid"),
+            TracerPid = (int)Number(status, "TracerPid"),
+            HasSeccomp = Number(status, "Seccomp") != 0,
+            PinnedBytes = Number(status, "VmPin") * 1024,
+            ResidentBytes = Number(status, "VmRSS") * 1024,
+            HasMemory = status.ContainsKey("VmSize"),
+            CommandLine = (ReadText(root + "/cmdline") ?? "").TrimEnd('\0').Split('\0', StringSplitOptions.RemoveEmptyEntries),
+            Executable = LinkTarget(root + "/exe"),
+            StartTime = ReadStartTime(pid) ?? throw NoSuchProcess(pid),
+        };
+    }
+
+    /// <summary>The threads at this moment, by tid; empty when the process is gone.</summary>
+    public static IReadOnlyList<ThreadInfo> ReadThreads(int pid)
+    {
+        List<ThreadInfo> threads = [];
+        foreach (int tid in ThreadIds(pid))
+        {
+            if (ReadStatus($"/proc/{pid}/task/{tid}/status") is not { } status)
+                continue;
+            string inner = status.GetValueOrDefault("NSpid", "").Split('\t', ' ')[^1];
+            threads.Add(new ThreadInfo(tid, int.TryParse(inner, out int n) ? n : tid, status.GetValueOrDefault("Name", "")));
+        }
+        return threads;
+    }
+
+    /// <summary>The ids of the threads at this moment, ascending; empty when the process is gone.</summary>
+    public static IReadOnlyList<int> ThreadIds(int pid)
+    {
+        try
+        {
+            return [.. Directory.EnumerateDirectories($"/proc/{pid}/task").Select(path => int.Parse(Path.GetFileName(path))).Order()];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>The state letter of one thread, or null when it is gone.</summary>
+    internal static char? ThreadState(int pid, int tid) =>
+        ReadText($"/proc/{pid}/task/{tid}/stat") is { } stat && stat.LastIndexOf(')') is var i and > 0 ? stat[i + 2] : null;
+
+    /// <summary>The start time of a process, or null when it is gone.</summary>
+    internal static long? ReadStartTime(int pid) => StatField(pid, 22);
+
+    /// <summary>The parent of a process, or null when it is gone.</summary>
+    internal static long? ReadParent(int pid) => StatField(pid, 4);
+
+    private static long? StatField(int pid, int number)
+    {
+        // The name in parentheses may hold anything, so fields are counted from its end: what follows it is field 3.
+        string? stat = ReadText($"/proc/{pid}/stat");
+        if (stat is null || stat.LastIndexOf(')') is not (var close and > 0))
+            return null;
+        return long.Parse(stat[(close + 2)..].Split(' ')[number - 3]);
+    }
+
+    /// <summary>
+    /// Whether it can be captured in place at all, as far as /proc tells; the refusals that only an attempt shows come later.
+    /// </summary>
+    /// <exception cref="BadInputException">It cannot, and why not.</exception>
+    public void EnsureCapturable()
+    {
+        string who = $"process {Pid} ({Name})";
+        if (State is 'Z' or 'X')
+            throw new BadInputException($"{who}: has exited and is a zombie; a running process is expected");
+        if (!HasMemory)
+            throw new BadInputException($"{who}: is a kernel thread without memory of its own; a user process is expected");
+        if (Pid == Environment.ProcessId)
+            throw new BadInputException($"{who}: is this program itself; another process is expected");
+        if (TracerPid != 0)
+            throw new BadInputException($"{who}: is already traced by process {TracerPid} ({NameOf(TracerPid)}); detach that tracer first");
+        if (!Is64Bit(who))
+            throw new BadInputException($"{who}: is a 32-bit program; a 64-bit x86 process is expected");
+        if (PinnedBytes > 0)
+            throw new BadInputException($"{who}: has {PinnedBytes >> 10} KiB of pinned memory (VmPin), which cannot be evicted; a process without is expected");
+    }
+
+    private bool Is64Bit(string who)
+    {
+        try
+        {
+            using FileStream file = File.OpenRead($"/proc/{Pid}/exe");
+            Span<byte> ident = stackalloc byte[5];
+            return file.ReadAtLeast(ident, 5, false) < 5 || ident[4] != 1;
+        }
+        catch (UnauthorizedAccessException)
+        {
+            throw new BadInputException($"{who}: belongs to user {Uid} and may not be inspected; run as that user or as root");
+        }
+        catch (IOException)
+        {
+            // The program file is gone or out of reach. The threads' registers tell later.
+            return true;
+        }
+    }
+
+    internal static BadInputException NoSuchProcess(int pid) => new($"process {pid}: no such process; the pid of a running one is expected");
+
+    private static string NameOf(int pid) => ReadText($"/proc/{pid}/comm")?.Trim() ?? "?";
+
+    private static Dictionary<string, string>? ReadStatus(string path)
+    {
+        if (ReadText(path) is not { } text)
+            return null;
+        Dictionary<string, string> fields = [];
+        foreach (string line in text.Split('\n'))
+        {
+            int colon = line.IndexOf(':', StringComparison.Ordinal);
+            if (colon > 0)
+                fields[line[..colon]] = line[(colon + 1)..].Trim();
+        }
+        return fields;
+    }
+
+    private static long Number(Dictionary<string, string> fields, string name) =>
+        fields.TryGetValue(name, out string? value) && long.TryParse(value.Split('\t', ' ')[0], out long n) ? n : 0;
+
+    /// <summary>A whole file of /proc, or null when its process is gone. (A process may go between open and read, too.)</summary>
+    internal static string? ReadText(string path)
+    {
+        try
+        {
+            return File.ReadAllText(path, Encoding.UTF8);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    private static string LinkTarget(string path)
+    {
+        try
+        {
+            return File.ResolveLinkTarget(path, false)?.FullName ?? "";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
+    }
+}

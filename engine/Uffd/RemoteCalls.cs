@@ -1,0 +1,174 @@
+using System.Diagnostics;
+using Testbed.Core;
+using Testbed.Uffd.Interop;
+using static Testbed.Uffd.Interop.Native.Nr;
+using static Testbed.Uffd.Interop.Native.PtraceH;
+
+namespace Testbed.Uffd;
+
+/// <summary>
+/// Makes one stopped thread of the target call the kernel, and puts it back as it was. All members belong to the ptrace
+/// thread, except that a disposed one is inert.
+/// <para>
+/// Only the first call (mmap of the scratch pages) and the last (their munmap) run outside of them, in the vdso, where a tracer
+/// that dies within those microseconds leaves the thread astray. In between, a thread left alone finds its own way back, see
+/// <see cref="SignalFrame"/>.
+/// </para>
+/// </summary>
+internal sealed class RemoteCalls : IDisposable
+{
+    private const int CodePages = 1, FramePages = 5, DataPages = 1;
+    private const ulong ScratchBytes = (CodePages + FramePages + DataPages) * PageNumber.Size;
+    private const int SyscallStop = 0x80 | Native.Signal.SIGTRAP;
+    private readonly StoppedThread _thread;
+    private readonly int _pid;
+    private readonly TimeSpan _limit;
+    private readonly Native.UserRegs _stopped;
+    private readonly ulong _mask;
+    private readonly ulong _gadget;
+    private readonly List<int> _lateSignals = [];
+    private ulong _scratch;
+
+    /// <summary>Takes over a stopped thread.</summary>
+    public RemoteCalls(int pid, StoppedThread thread, TargetMemory memory, ulong gadget, TimeSpan limit)
+    {
+        (_pid, _thread, _gadget, _limit, Memory) = (pid, thread, gadget, limit, memory);
+        _stopped = LeaveRestartableSequence(thread.Registers);
+        _mask = thread.SignalMask;
+        try
+        {
+            _scratch = MapScratch();
+        }
+        catch
+        {
+            Restore();
+            throw;
+        }
+    }
+
+    /// <summary>The target's memory.</summary>
+    public TargetMemory Memory { get; }
+
+    /// <summary>A page in the target for the arguments and answers of calls; 4,096 bytes, nobody else's.</summary>
+    public ulong Data => _scratch + (CodePages + FramePages) * PageNumber.Size;
+
+    private ulong Frame => _scratch + CodePages * PageNumber.Size;
+
+    /// <summary>One call, to its end.</summary>
+    /// <param name="number">The system call.</param>
+    /// <param name="a">First argument.</param>
+    /// <param name="b">Second.</param>
+    /// <param name="c">Third.</param>
+    /// <param name="d">Fourth.</param>
+    /// <param name="e">Fifth.</param>
+    /// <param name="f">Sixth.</param>
+    /// <param name="whileWaiting">What must go on while the thread is inside, or null.</param>
+    /// <returns>What the kernel returned: minus the error number when it failed.</returns>
+    /// <exception cref="TargetGoneException">The thread ended.</exception>
+    public long Call(int number, ulong a = 0, ulong b = 0, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0, Action? whileWaiting = null)
+    {
+        Native.UserRegs regs = _stopped;
+        (regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9) = ((ulong)number, a, b, c, d, e, f);
+        regs.orig_rax = ulong.MaxValue;
+        regs.rip = _scratch != 0 ? _scratch : _gadget;
+        if (_scratch != 0)
+            regs.rsp = SignalFrame.StackPointer(Frame);
+        // Registers before mask: from the scratch pages on, the thread gets its own mask back even if we die here.
+        _thread.SetRegisters(regs);
+        _thread.SignalMask = ~(1ul << (Native.Signal.SIGTRAP - 1));
+        RunToSyscallStop(whileWaiting); // entry
+        RunToSyscallStop(whileWaiting); // exit
+        return (long)_thread.Registers.rax;
+    }
+
+    private void RunToSyscallStop(Action? whileWaiting)
+    {
+        Stopwatch clock = Stopwatch.StartNew();
+        while (true)
+        {
+            _thread.Resume(PTRACE_SYSCALL, 0);
+            int status = _thread.WaitForReport(whileWaiting, clock, _limit) ?? throw _thread.Gone();
+            if (status == SyscallStop)
+                return;
+            // SIGSTOP cannot be blocked: it is sent again when the thread is back in its own code.
+            if (status >> 8 == 0)
+                _lateSignals.Add(status & 0x7f);
+        }
+    }
+
+    private ulong MapScratch()
+    {
+        // Shared, so that it never merges with a mapping of the target's own.
+        long address = Call(__NR_mmap, 0, ScratchBytes, Native.Mman.PROT_READ | Native.Mman.PROT_WRITE,
+            Native.Mman.MAP_SHARED | Native.Mman.MAP_ANONYMOUS, ulong.MaxValue);
+        if (address is < 0 and > -4096)
+            throw new BadInputException($"process {_pid}: has no room for a scratch page ({Native.Describe((int)-address)})");
+        ulong scratch = (ulong)address;
+        byte[] frame = SignalFrame.Build(scratch + CodePages * PageNumber.Size, _stopped, _mask, _thread.ExtendedState());
+        if (frame.Length > FramePages * PageNumber.Size)
+            throw new BadInputException($"process {_pid}: its vector registers take {frame.Length} bytes; at most {FramePages * PageNumber.Size} are expected");
+        Memory.Write(scratch, SignalFrame.Code);
+        Memory.Write(scratch + CodePages * PageNumber.Size, frame);
+        long error = Call(__NR_mprotect, scratch, CodePages * PageNumber.Size, Native.Mman.PROT_READ | Native.Mman.PROT_EXEC);
+        if (error >= 0)
+            return scratch;
+        _ = Call(__NR_munmap, scratch, ScratchBytes);
+        throw new BadInputException($"process {_pid}: may not map code of ours ({Native.Describe((int)-error)}); a process without such a security policy is expected");
+    }
+
+    /// <summary>
+    /// A restartable sequence (rseq) must not be continued after the thread did something else in the middle; the kernel would
+    /// send it to its abort handler, and so do we.
+    /// </summary>
+    private Native.UserRegs LeaveRestartableSequence(Native.UserRegs regs)
+    {
+        const uint SequenceOffset = 8; // struct rseq: rseq_cs; struct rseq_cs: version, flags, start_ip, post_commit_offset, abort_ip
+        (ulong address, uint size) = _thread.RestartableSequences();
+        if (size == 0 || (long)regs.orig_rax >= 0)
+            return regs;
+        ulong sequence = Memory.Read<ulong>(address + SequenceOffset);
+        if (sequence == 0)
+            return regs;
+        ulong start = Memory.Read<ulong>(sequence + 8), length = Memory.Read<ulong>(sequence + 16);
+        if (regs.rip - start < length)
+            regs.rip = Memory.Read<ulong>(sequence + 24);
+        return regs;
+    }
+
+    /// <summary>Gives the scratch pages back, and the thread its own state, in the same kind of stop as it was found in.</summary>
+    public void Dispose()
+    {
+        if (_scratch == 0)
+            return;
+        try
+        {
+            ulong scratch = _scratch;
+            _scratch = 0;
+            _ = Call(__NR_munmap, scratch, ScratchBytes);
+            Restore();
+        }
+        catch (TargetGoneException)
+        {
+            // Nothing is left to be put back.
+        }
+    }
+
+    /// <summary>Ends the injection without putting anything back, as the death of the tracer would. For the test of just that.</summary>
+    internal void Abandon() => _scratch = 0;
+
+    private void Restore()
+    {
+        // As if the kernel had restarted the interrupted call already, in case we die before the last line.
+        _thread.SetRegisters(SignalFrame.AfterRestart(_stopped));
+        _thread.SignalMask = _mask;
+        // Back to a stop on the way to user mode. There the kernel itself decides about restart and signals, from the
+        // registers as they were: it knows what is pending, and whether a handler is going to run.
+        _thread.Interrupt();
+        _thread.Resume(PTRACE_CONT, 0);
+        if (_thread.WaitUntilStopped(null, Stopwatch.StartNew(), _limit))
+            _thread.SetRegisters(_stopped);
+        foreach (int signal in _lateSignals)
+            _ = Native.Syscall(__NR_tgkill, _pid, _thread.Tid, signal);
+        _lateSignals.Clear();
+    }
+}
