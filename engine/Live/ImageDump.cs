@@ -19,7 +19,7 @@ internal sealed class ImageDump(IPageSink sink) : IMemoryDumpSink
         uint pid = (uint)target.Info.Pid;
         try
         {
-            using (IPageSink sink = new LocalPageSink(directory, PagemapId.Task(pid)))
+            using (LocalPageSink sink = new LocalPageSink(directory, PagemapId.Task(pid)))
             {
                 target.Dump(new ImageDump(sink), onBytes, cancel);
                 sink.Complete();
@@ -42,7 +42,7 @@ internal sealed class ImageDump(IPageSink sink) : IMemoryDumpSink
     }
 
     private static VmaEntry ToVma(Mapping m) =>
-        ProcessImages.NewArea(m.Range, m.Protection, m.IsPrivate, m.Inode != 0, m.Offset, m.Name);
+        ProcessImages.NewArea(m.Range, m.Protection, !m.IsShared, m.Inode != 0, (ulong)m.Offset, m.Name);
 
     private static void EnsureRoom(InPlaceTarget target, string directory)
     {

@@ -203,7 +203,7 @@ public sealed class LiveSession : IDisposable
             ToolVersion = HostFacts.ToolVersion,
             ToolCommandLine = _options.ToolCommandLine,
             Workload = _options.Workload,
-            TargetCommandLine = _target.Info.CommandLine,
+            TargetCommandLine = string.Join(' ', _target.Info.CommandLine),
             TargetPid = _target.Info.Pid,
             Kernel = kernel,
             CpuModel = cpu,

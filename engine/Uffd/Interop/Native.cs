@@ -80,7 +80,7 @@ internal static partial class Native
     [KernelConstants("poll.h")]
     public static class PollH
     {
-        public const short POLLIN = 1, POLLERR = 8, POLLHUP = 16;
+        public const short POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16;
     }
 
     [KernelStruct("struct pollfd", "poll.h")]
