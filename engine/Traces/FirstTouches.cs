@@ -6,13 +6,16 @@ namespace Testbed.Traces;
 /// The touches of one thread, in order. The three arrays are parallel: 13 bytes per touch, so that millions stay cheap.
 /// </summary>
 /// <param name="Thread">The thread, as an index into the trace's table.</param>
-/// <param name="Pages">What was touched, as a dense index: see <see cref="PageIndex"/>.</param>
+/// <param name="Pages">What was touched: the page's index in the <see cref="PageMap"/> of the trace's image.</param>
 /// <param name="ThinkNanoseconds">How long the thread ran between its previous touch's resolution (or the run's start) and this touch.</param>
 /// <param name="Access">Read or write.</param>
 public sealed record ThreadTouches(int Thread, uint[] Pages, long[] ThinkNanoseconds, Access[] Access)
 {
     /// <summary>How many touches.</summary>
     public int Count => Pages.Length;
+
+    /// <summary>How many of them came before the workload's first response; 0 when the trace has none.</summary>
+    public int BeforeFirstResponse { get; init; }
 }
 
 /// <summary>
@@ -21,28 +24,33 @@ public sealed record ThreadTouches(int Thread, uint[] Pages, long[] ThinkNanosec
 /// </summary>
 public sealed class FirstTouches
 {
-    private FirstTouches(PageIndex index, IReadOnlyList<ThreadTouches> threads, long outside)
-    {
-        Index = index;
-        Threads = threads;
-        OutsideAreas = outside;
-    }
-
-    /// <summary>Between page numbers and the dense index.</summary>
-    public PageIndex Index { get; }
-
     /// <summary>One entry per thread that touched something, by thread index.</summary>
-    public IReadOnlyList<ThreadTouches> Threads { get; }
+    public required IReadOnlyList<ThreadTouches> Threads { get; init; }
 
     /// <summary>Faults left out because their page is in no area of the image.</summary>
-    public long OutsideAreas { get; }
+    public required long OutsideAreas { get; init; }
+
+    /// <summary>All touched pages in the order of their first touch by any thread: what a record-and-prefetch policy knows.</summary>
+    public required IReadOnlyList<PageNumber> Recording { get; init; }
+
+    /// <summary>
+    /// From the resolution of the last touch that the workload's first response needed to that response; null when the trace has none.
+    /// </summary>
+    public Duration? FirstResponseTail { get; init; }
 
     /// <summary>Touches of all threads.</summary>
     public long Count => Threads.Sum(t => (long)t.Count);
 
+    /// <exception cref="BadInputException">More than 2^32 pages (16 TiB).</exception>
     internal static FirstTouches From(Trace trace, int space)
     {
-        var index = new PageIndex(trace.Image);
+        if (trace.Image.TotalPages > uint.MaxValue)
+            throw new BadInputException($"{trace.Name}: memory of {trace.Image.TotalPages} pages; a replay takes at most {uint.MaxValue}");
+        var map = new PageMap(trace.Image);
+        var touched = new HashSet<PageNumber>();
+        var recording = new List<PageNumber>();
+        Instant response = Instant.Zero + (trace.End?.TimeToFirstResponse ?? Duration.Zero);
+        Instant lastNeeded = Instant.Zero;
         var builders = new Builder?[trace.Threads.Count];
         long outside = 0;
         foreach (ref readonly FaultRecord fault in trace.Faults.AsSpan())
@@ -50,12 +58,21 @@ public sealed class FirstTouches
             if (fault.Space != space)
                 continue;
             Builder builder = builders[fault.Thread] ??= new Builder(fault.Thread);
-            bool known = index.TryFind(fault.Page, out uint page);
-            if (!known)
-                outside++;
-            builder.Add(fault, known, page);
+            bool known = map.TryIndex(fault.Page, out long page);
+            outside += known ? 0 : 1;
+            bool needed = fault.Resolved <= response;
+            if (builder.Add(fault, known, (uint)page, needed) && needed)
+                lastNeeded = Instant.Max(lastNeeded, fault.Resolved);
+            if (known && touched.Add(fault.Page))
+                recording.Add(fault.Page);
         }
-        return new FirstTouches(index, [.. builders.Where(b => b is { IsEmpty: false }).Select(b => b!.Build())], outside);
+        return new FirstTouches
+        {
+            Threads = [.. builders.Where(b => b is { IsEmpty: false }).Select(b => b!.Build())],
+            OutsideAreas = outside,
+            Recording = recording,
+            FirstResponseTail = trace.End?.TimeToFirstResponse is null ? null : response - lastNeeded,
+        };
     }
 
     private sealed class Builder(int thread)
@@ -66,92 +83,26 @@ public sealed class FirstTouches
         private readonly List<Access> _access = [];
         private Instant _resolved;
         private long _think;
+        private int _needed;
 
         public bool IsEmpty => _pages.Count == 0;
 
-        public void Add(in FaultRecord fault, bool known, uint page)
+        /// <summary>Whether it is a touch, and not one that came before or has no page.</summary>
+        public bool Add(in FaultRecord fault, bool known, uint page, bool neededForResponse)
         {
             // The stamp of a resolution is taken after the wake-up, so the next fault can be seen before it.
             _think += Math.Max(0, (fault.Woken - _resolved).Nanoseconds);
             _resolved = Instant.Max(_resolved, fault.Resolved);
             if (!known || !_seen.Add(page))
-                return;
+                return false;
             _pages.Add(page);
             _thinks.Add(_think);
             _access.Add(fault.Access);
             _think = 0;
+            _needed += neededForResponse ? 1 : 0;
+            return true;
         }
 
-        public ThreadTouches Build() => new(thread, [.. _pages], [.. _thinks], [.. _access]);
-    }
-}
-
-/// <summary>
-/// Numbers the pages of all areas of an image from 0 on, by address and without gaps, so that an array can have an entry per page.
-/// </summary>
-public sealed class PageIndex
-{
-    private readonly MemoryArea[] _areas;
-    private readonly long[] _first;
-    private int _last;
-
-    /// <summary>Numbers the pages of <paramref name="image"/>.</summary>
-    /// <exception cref="BadInputException">More than 2^32 pages (16 TiB).</exception>
-    public PageIndex(MemoryImage image)
-    {
-        if (image.TotalPages > uint.MaxValue)
-            throw new BadInputException($"memory image of {image.TotalPages} pages; a replay takes at most {uint.MaxValue}");
-        _areas = [.. image.Areas];
-        _first = new long[_areas.Length];
-        for (int i = 1; i < _areas.Length; i++)
-            _first[i] = _first[i - 1] + _areas[i - 1].Range.Count;
-        Count = image.TotalPages;
-    }
-
-    /// <summary>How many pages there are.</summary>
-    public long Count { get; }
-
-    /// <summary>The number of <paramref name="page"/>; false when it is in no area.</summary>
-    public bool TryFind(PageNumber page, out uint index)
-    {
-        index = 0;
-        int area = AreaOf(page);
-        if (area < 0)
-            return false;
-        index = (uint)(_first[area] + (page - _areas[area].Range.Start));
-        return true;
-    }
-
-    /// <summary>The page with number <paramref name="index"/>.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">There is no such page.</exception>
-    public PageNumber PageAt(uint index)
-    {
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, Count);
-        int area = Array.BinarySearch(_first, index);
-        if (area < 0)
-            area = ~area - 1;
-        return _areas[area].Range.Start + (index - _first[area]);
-    }
-
-    /// <summary>Which area has <paramref name="page"/>; -1 when none does. The area of the last answer is tried first.</summary>
-    private int AreaOf(PageNumber page)
-    {
-        int last = _last;
-        if (last < _areas.Length && _areas[last].Range.Contains(page))
-            return last;
-        int low = 0;
-        int high = _areas.Length - 1;
-        while (low <= high)
-        {
-            int middle = (low + high) / 2;
-            PageRange range = _areas[middle].Range;
-            if (range.Contains(page))
-                return _last = middle;
-            if (page < range.Start)
-                high = middle - 1;
-            else
-                low = middle + 1;
-        }
-        return -1;
+        public ThreadTouches Build() => new(thread, [.. _pages], [.. _thinks], [.. _access]) { BeforeFirstResponse = _needed };
     }
 }

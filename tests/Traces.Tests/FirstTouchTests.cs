@@ -56,21 +56,28 @@ public class FirstTouchTests
     }
 
     [Test]
-    public void DenseIndexAndPageAreInverse()
+    public void TouchesThatTheFirstResponseNeededAreKnown()
     {
-        MemoryImage image = Samples.Header(areaPages: 64).Image;
-        var index = new PageIndex(image);
-        Assert.That(index.Count, Is.EqualTo(1064));
-        uint expected = 0;
-        foreach (MemoryArea area in image.Areas)
-        {
-            for (PageNumber page = area.Range.Start; page < area.Range.End; page += 1, expected++)
-            {
-                Assert.That(index.TryFind(page, out uint found));
-                Assert.That((found, index.PageAt(found)), Is.EqualTo((expected, page)));
-            }
-            Assert.That(index.TryFind(area.Range.End, out _), Is.False);
-        }
-        Assert.That(() => index.PageAt(1064), Throws.TypeOf<ArgumentOutOfRangeException>());
+        FaultRecord[] faults = [Fault(0, Heap, 100, 200), Fault(1, Heap + 1, 150, 260), Fault(0, Heap + 2, 250, 301), Fault(1, Heap + 3, 400, 500)];
+        TraceEnd end = Samples.End with { TimeToFirstResponse = new Duration(300) };
+        FirstTouches touches = Samples.Load(Samples.Write(Samples.Header(areaPages: 64), faults, [], end)).FirstTouches();
+        Assert.That(touches.Threads.Select(t => t.BeforeFirstResponse), Is.EqualTo(new[] { 1, 1 }));
+        Assert.That(touches.FirstResponseTail, Is.EqualTo(new Duration(40)));
+        touches = Samples.Load(Samples.Write(Samples.Header(areaPages: 64), faults, [], end with { TimeToFirstResponse = null })).FirstTouches();
+        Assert.That(touches.Threads.Select(t => t.BeforeFirstResponse), Is.All.Zero);
+        Assert.That(touches.FirstResponseTail, Is.Null);
+    }
+
+    [Test]
+    public void RecordingIsEachPageOnceInOrderOfFirstTouch() =>
+        Assert.That(Touches(Fault(0, Other, 100, 110), Fault(1, Heap, 200, 210), Fault(1, Other, 300, 310), Fault(0, 5, 400, 410)).Recording,
+            Is.EqualTo(new PageNumber[] { new(Other), new(Heap) }));
+
+    [Test]
+    public void AMemoryTooLargeForAReplayIsOneLine()
+    {
+        TraceHeader header = Samples.Header() with { Image = new MemoryImage([new MemoryArea(Samples.Pages(1, 1L << 33), "", 3)], []) };
+        Assert.That(() => Samples.Load(Samples.Write(header, [], [], Samples.End)).FirstTouches(),
+            Throws.TypeOf<BadInputException>().With.Message.StartsWith("sample.trace: memory of 8589934592 pages"));
     }
 }
