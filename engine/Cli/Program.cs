@@ -1,1 +1,46 @@
-return 0;
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Testbed.Cli.Verbs;
+using Testbed.Core;
+
+namespace Testbed.Cli;
+
+/// <summary>Exit codes: 0 done, 1 done with a finding (a check failed), 2 bad input or impossible here, 130 interrupted.</summary>
+internal static class Program
+{
+    private static int Main(string[] args)
+    {
+        var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
+        {
+            DemoVerb.Create(), RecordVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(),
+            LiveVerb.Create(), PoliciesVerb.Create(), DoctorVerb.Create(),
+        };
+        ParseResult parsed = root.Parse(args);
+        if (parsed.Errors.Count > 0)
+            return Fail($"{parsed.Errors[0].Message} See testbed {parsed.CommandResult.Command.Name} --help.");
+        try
+        {
+            // Errors reach the catch below, so that each is one line; Ctrl-C is each verb's own affair.
+            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+        }
+        catch (BadInputException e)
+        {
+            return Fail(e.Message);
+        }
+        catch (Exception e) when (e is UnauthorizedAccessException or IOException)
+        {
+            return Fail(e.Message);
+        }
+        catch (OperationCanceledException)
+        {
+            Console.Error.WriteLine("testbed: interrupted");
+            return 130;
+        }
+    }
+
+    private static int Fail(string message)
+    {
+        Console.Error.WriteLine("testbed: " + message.ReplaceLineEndings(" "));
+        return 2;
+    }
+}

@@ -1,0 +1,29 @@
+using System.Runtime.InteropServices;
+
+namespace Testbed.Cli;
+
+/// <summary>Ctrl-C and SIGTERM as a token: whoever holds memory of a process gives it back first, however often one presses.</summary>
+internal sealed class Interrupt : IDisposable
+{
+    private readonly CancellationTokenSource _source = new();
+    private readonly PosixSignalRegistration[] _registrations;
+
+    public Interrupt() => _registrations =
+    [
+        .. ((ReadOnlySpan<PosixSignal>)[PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP]).ToArray()
+            .Select(signal => PosixSignalRegistration.Create(signal, context =>
+            {
+                context.Cancel = true;
+                _source.Cancel();
+            })),
+    ];
+
+    public CancellationToken Token => _source.Token;
+
+    public void Dispose()
+    {
+        foreach (PosixSignalRegistration registration in _registrations)
+            registration.Dispose();
+        _source.Dispose();
+    }
+}

@@ -1,0 +1,89 @@
+using System.CommandLine;
+using System.Diagnostics;
+using Testbed.Core;
+using Testbed.Live;
+using Testbed.Policies;
+using Testbed.Traces;
+using Testbed.Uffd;
+
+namespace Testbed.Cli.Verbs;
+
+/// <summary>testbed record</summary>
+internal static class RecordVerb
+{
+    public static Command Create()
+    {
+        var pid = new Option<int?>("--pid") { Description = "a running process; otherwise give a command behind --" };
+        var output = new Option<string>("--output", "-o") { Description = "the trace to write", Required = true };
+        var duration = Options.For("how long to record, for example 30s; default: until the target exits or Ctrl-C");
+        var untilResident = new Option<bool>("--until-resident") { Description = "end when every page was touched" };
+        var region = Options.Region();
+        var after = new Option<TimeSpan>("--after")
+        {
+            Description = "for a command: let it run so long before its memory is taken",
+            DefaultValueFactory = _ => TimeSpan.FromSeconds(1),
+            CustomParser = a => TimeSpan.FromSeconds(Scenarios.Units.ParseDuration(a.Tokens[0].Value).Seconds),
+        };
+        var images = new Option<string?>("--images") { Description = "keep the CRIU-format images in this directory" };
+        var events = new Option<bool>("--events") { Description = "also keep every event of the fault service, for an exact replay" };
+        var workload = new Option<string?>("--name") { Description = "what to call the workload; default: the program's name" };
+        var target = new Argument<string[]>("COMMAND") { Description = "a program and its arguments", Arity = ArgumentArity.ZeroOrMore };
+        var command = new Command("record", """
+            Capture the first touches of a process: take its memory away, serve every page alone when it is touched, and write
+            down who touched what when. The process is not changed, and gets all its memory back at the end.
+
+            Examples:
+              testbed record --pid $(pidof redis-server) --for 30s -o redis.trace
+              testbed record -o python.trace --after 2s -- python3 program.py
+            """)
+        { pid, output, duration, untilResident, region, after, images, events, workload, target };
+        command.SetAction(parsed => Record(new Request(
+            parsed.GetValue(pid), parsed.GetValue(target) ?? [], parsed.GetRequiredValue(output), parsed.GetValue(duration),
+            parsed.GetValue(untilResident), parsed.GetValue(region), parsed.GetValue(after), parsed.GetValue(images),
+            parsed.GetValue(events), parsed.GetValue(workload))));
+        return command;
+    }
+
+    private sealed record Request(
+        int? Pid, string[] Command, string Output, TimeSpan? Duration, bool UntilResident, RegionSelection Region,
+        TimeSpan After, string? Images, bool Events, string? Name);
+
+    private static int Record(Request request)
+    {
+        if (request.Pid is null == (request.Command.Length == 0))
+            throw new BadInputException("record: expected either --pid PID or -- COMMAND");
+        using var interrupt = new Interrupt();
+        using Process? started = request.Pid is null ? Launcher.Start(request.Command[0], request.Command[1..]) : null;
+        if (started is not null && interrupt.Token.WaitHandle.WaitOne(request.After))
+            return 130;
+        var options = new LiveOptions
+        {
+            Workload = request.Name ?? Path.GetFileName(request.Command.FirstOrDefault() ?? ProcessInfo.Read(request.Pid!.Value).Name),
+            Region = request.Region,
+            Policy = PolicyCatalog.Parse("demand"),
+            TracePath = request.Output,
+            TraceEvents = request.Events,
+            ImagesPath = request.Images,
+            ToolCommandLine = "testbed " + string.Join(' ', Environment.GetCommandLineArgs().Skip(1)),
+        };
+        using var progress = new Progress();
+        using LiveSession session = LiveSession.Begin(
+            request.Pid ?? started!.Id, options, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
+        progress.Line($"recording {options.Workload}: {session.Image.PresentPages} pages ({session.Image.PresentPages >> 8} MiB) away in {session.Image.Areas.Count} areas");
+        session.WaitWhileRunning(request.Duration, request.UntilResident,
+            () => progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), interrupt.Token);
+        LiveEnd end = session.End(
+            interrupt.Token.IsCancellationRequested ? EndState.Interrupted : EndState.Drained,
+            resident => progress.Show("restoring", resident, session.Image.PresentPages, " pages"));
+        progress.Clear();
+        Console.WriteLine($"{request.Output}: {end.Result.DemandFaults} demand faults and {end.Result.ZeroFaults} zero faults in {end.Result.WorkloadTime}; p50 {end.Result.LatencyQuantile(0.5)}, p99 {end.Result.LatencyQuantile(0.99)}; target {Describe(end.End)}");
+        return 0;
+    }
+
+    private static string Describe(FinishOutcome outcome) => outcome switch
+    {
+        FinishOutcome.Detached => "runs on with all its memory",
+        FinishOutcome.Executed => "runs another program now (exec)",
+        _ => "exited",
+    };
+}
