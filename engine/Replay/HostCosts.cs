@@ -28,4 +28,16 @@ public sealed record HostCosts
 
     /// <summary>And per page in it.</summary>
     public Duration InstallPerPage { get; init; }
+
+    /// <summary>As measured on the reference host, a two-CPU virtual machine with Linux 6.18.</summary>
+    public static HostCosts Reference { get; } = new()
+    {
+        FaultDelivery = Duration.FromMicroseconds(10),
+        ThreadWake = Duration.FromMicroseconds(10),
+        RequestSend = Duration.FromMicroseconds(5),
+        ServerPerRequest = Duration.FromMicroseconds(40),
+        ServerPerPage = Duration.FromMicroseconds(1),
+        InstallPerCall = Duration.FromMicroseconds(3),
+        InstallPerPage = Duration.FromMicroseconds(0.5),
+    };
 }

@@ -17,31 +17,16 @@ public static class TraceWorkload
         FirstTouches touches = trace.FirstTouches();
         if (touches.Count == 0)
             throw new BadInputException($"{trace.Name}: no faults in it; expected a capture of a process that ran");
-        int[] before = new int[trace.Threads.Count];
-        Duration? tail = trace.End?.TimeToFirstResponse is { } response ? CountBefore(trace, response, before) : null;
         return new ReplayWorkload(
             trace.Header.Workload, trace.Image,
             [.. touches.Threads.Select(t => new TouchSequence(t.Pages, t.ThinkNanoseconds, [.. t.Access.Select(a => a == Access.Write)])
             {
-                BeforeFirstResponse = before[t.Thread],
+                BeforeFirstResponse = t.BeforeFirstResponse,
             })])
         {
-            FirstResponseTail = tail,
-            Recording = RecordingOf(trace),
+            FirstResponseTail = touches.FirstResponseTail,
+            Recording = touches.Recording,
         };
-    }
-
-    /// <summary>The pages of the image that were touched, in order: what a record-and-prefetch policy knows of this run.</summary>
-    public static IReadOnlyList<PageNumber> RecordingOf(Trace trace)
-    {
-        var seen = new HashSet<PageNumber>();
-        var order = new List<PageNumber>();
-        foreach (FaultRecord fault in trace.Faults)
-        {
-            if (fault.Space == 0 && fault.Cause != Cause.Zero && seen.Add(fault.Page))
-                order.Add(fault.Page);
-        }
-        return order;
     }
 
     /// <summary>Feeds the recorded events of a live run to a fresh fault service.</summary>
@@ -57,22 +42,5 @@ public static class TraceWorkload
         foreach (ref readonly ServiceEvent e in trace.Events.AsSpan())
             _ = service.Handle(e);
         return service.CommandHash;
-    }
-
-    private static Duration CountBefore(Trace trace, Duration response, int[] before)
-    {
-        var seen = new HashSet<(int, PageNumber)>();
-        var known = new PageMap(trace.Image);
-        Instant last = Instant.Zero;
-        foreach (FaultRecord fault in trace.Faults)
-        {
-            if (fault.Space != 0 || fault.Woken.Nanoseconds >= response.Nanoseconds || !known.TryIndex(fault.Page, out _))
-                continue;
-            if (!seen.Add((fault.Thread, fault.Page)))
-                continue;
-            before[fault.Thread]++;
-            last = Instant.Max(last, fault.Resolved);
-        }
-        return new Duration(Math.Max(0, response.Nanoseconds - last.Nanoseconds));
     }
 }

@@ -1,0 +1,59 @@
+using System.IO.Hashing;
+using System.Reflection;
+using Testbed.Core;
+using Testbed.Live;
+using Testbed.Policies;
+using Testbed.Replay;
+using Testbed.Reports;
+using Testbed.Scenarios;
+using Testbed.Traces;
+
+namespace Testbed.Cli;
+
+/// <summary>Replays a scenario's policies over its links, and writes what came of it.</summary>
+internal static class Experiment
+{
+    /// <summary>Every policy over every link, on all cores; in the order of the scenario, whichever is done first.</summary>
+    public static IReadOnlyList<RunResult> Replay(ReplayWorkload workload, Scenario scenario, IReadOnlyList<PageNumber>? recording = null)
+    {
+        (PolicySpec Policy, LinkSpec Link)[] runs =
+            [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
+        var results = new RunResult[runs.Length];
+        Parallel.For(0, runs.Length, i => results[i] = Simulation.Run(
+            workload,
+            new ReplayOptions(runs[i].Policy, runs[i].Link.Parameters, runs[i].Link.Text)
+            {
+                Transfer = TransferFor(scenario, runs[i].Policy),
+                Costs = HostCosts.Reference,
+                Seed = scenario.Seed,
+                Recording = recording,
+            }));
+        return results;
+    }
+
+    /// <summary>The scenario's transfer settings change what belongs to the policy, but not what CRIU does.</summary>
+    public static TransferOptions TransferFor(Scenario scenario, PolicySpec policy) =>
+        policy.About.CriuTransfer || scenario.Transfer is null ? policy.DefaultTransfer : scenario.Transfer.ToOptions(policy.DefaultTransfer);
+
+    /// <summary>Writes the report and says where.</summary>
+    public static void Report(
+        string directory, string title, string command, Scenario scenario, IReadOnlyList<Trace> traces, IReadOnlyList<RunResult> results)
+    {
+        (string kernel, string cpu) = HostFacts.Read();
+        string[] version = HostFacts.ToolVersion.Split('+', 2);
+        var context = new ReportContext(
+            title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
+            [.. traces.Select(t => new TraceSource(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
+            kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", HostCosts.Reference.ToString(), DateTimeOffset.UtcNow);
+        string index = Reports.Report.Write(directory, context, results);
+        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
+    }
+
+    private static string HashOf(string file)
+    {
+        using FileStream stream = File.OpenRead(file);
+        var hash = new XxHash128();
+        hash.Append(stream);
+        return Convert.ToHexStringLower(hash.GetCurrentHash());
+    }
+}
