@@ -48,7 +48,7 @@ public sealed class PageMapTests
                 Compare(map, naive, pages);
                 Scan(map, naive, index, Math.Min(index + length, naive.Length));
             }
-        }, iter: 400);
+        }, iter: 150);
     }
 
     private static void Compare(PageMap map, PageState[] naive, PageNumber[] pages)
@@ -95,7 +95,7 @@ public sealed class PageMapTests
             Compare(child, [.. naive.Select(s => s == PageState.InFlight ? PageState.Lazy : s)], pages);
             child.SetRange(0, child.Count, PageState.Resident);
             Compare(parent, naive, pages);
-        }, iter: 300);
+        }, iter: 150);
     }
 
     [Test]

@@ -112,12 +112,15 @@ public sealed class LocalPageSink : IPageSink
         for (uint id = firstId; ; id++)
         {
             string path = Path.Combine(directory, $"pages-{id}.img");
-            if (File.Exists(path))
-                continue;
             try
             {
-                // CreateNew, so that two sinks that run at once do not take the same number.
-                return (File.OpenHandle(path + ".tmp", FileMode.CreateNew, FileAccess.Write), id);
+                // CreateNew, so that two sinks that run at once do not take the same number; and only then the look
+                // at the final name, for the other one may just have been completed.
+                SafeFileHandle file = File.OpenHandle(path + ".tmp", FileMode.CreateNew, FileAccess.Write);
+                if (!File.Exists(path))
+                    return (file, id);
+                file.Dispose();
+                File.Delete(path + ".tmp");
             }
             catch (IOException) when (File.Exists(path + ".tmp"))
             {
