@@ -12,8 +12,8 @@ internal static class Program
     {
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
-            RecordVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(),
-            PoliciesVerb.Create(),
+            DemoVerb.Create(), RecordVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(),
+            LiveVerb.Create(), PoliciesVerb.Create(),
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)

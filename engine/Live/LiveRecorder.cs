@@ -9,16 +9,33 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
 {
     private int _threads;
     private long _touched;
+    private long _resident;
+    private bool _draining;
 
     public RunMetrics Metrics { get; } = new(presentPages);
 
     /// <summary>Pages of the target that some thread waited for. Read from other threads, for progress.</summary>
     public long Touched => Volatile.Read(ref _touched);
 
-    public void OnRequested(Instant time, int space, PageRange range, Cause cause) =>
-        Metrics.OnRequested(time, space, range, cause);
+    /// <summary>Set when the run that is measured is over: what the drain moves does not count.</summary>
+    public bool IsDraining { get => Volatile.Read(ref _draining); set => Volatile.Write(ref _draining, value); }
 
-    public void OnInstalled(in InstallRecord install) => Metrics.OnInstalled(install);
+    /// <summary>Pages that are in, drained ones too.</summary>
+    public long Resident => Volatile.Read(ref _resident);
+
+    public void OnRequested(Instant time, int space, PageRange range, Cause cause)
+    {
+        if (!IsDraining)
+            Metrics.OnRequested(time, space, range, cause);
+    }
+
+    public void OnInstalled(in InstallRecord install)
+    {
+        if (!IsDraining)
+            Metrics.OnInstalled(install);
+        if (install.Space == 0)
+            Volatile.Write(ref _resident, _resident + install.Range.Count);
+    }
 
     public void OnResolved(in FaultRecord fault)
     {

@@ -32,6 +32,7 @@ public sealed class LiveSession : IDisposable
     private FaultService? _service;
     private LiveService? _live;
     private MonotonicClock _clock;
+    private Duration _workloadTime;
     private bool _evicted;
     private bool _finished;
 
@@ -46,6 +47,9 @@ public sealed class LiveSession : IDisposable
 
     /// <summary>Time since the process was resumed.</summary>
     public Duration Elapsed => _clock.Now - Instant.Zero;
+
+    /// <summary>Pages of the image that are in.</summary>
+    public long ResidentPages => _recorder!.Resident;
 
     /// <summary>Pages that were touched so far.</summary>
     public long TouchedPages => _recorder!.Touched;
@@ -122,28 +126,38 @@ public sealed class LiveSession : IDisposable
     // Reports arrive in the link's quantum, so that a page does not wait for its request's last one.
     private static PageLane Connect(EndPoint server) => new(PageLane.Connect(server).Socket) { ReportBytes = 16 * 1024 };
 
-    /// <summary>Waits until the process is gone, every page was touched (when asked for), the time is up, or somebody cancels.</summary>
-    public void WaitWhileRunning(TimeSpan? duration, bool untilResident, Action? onTick, CancellationToken cancel)
+    /// <summary>Waits while <paramref name="condition"/> holds and the process is there; looks every 20 ms.</summary>
+    /// <param name="condition">When it turns false, the wait is over.</param>
+    /// <param name="onTick">Called at each look; or null.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public void WaitWhile(Func<bool> condition, Action? onTick, CancellationToken cancel)
     {
-        long total = Image.PresentPages;
-        while (!cancel.IsCancellationRequested && !TargetGone && _live!.Failure is null)
+        while (!cancel.IsCancellationRequested && !TargetGone && _live!.Failure is null && condition())
         {
-            TimeSpan left = duration is { } d ? d - TimeSpan.FromSeconds(Elapsed.Seconds) : TimeSpan.FromDays(1);
-            if (left <= TimeSpan.Zero || (untilResident && _recorder!.Metrics.ResidentPages >= total))
-                return;
             onTick?.Invoke();
-            cancel.WaitHandle.WaitOne(left < TimeSpan.FromMilliseconds(100) ? left : TimeSpan.FromMilliseconds(100));
+            cancel.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(20));
         }
+        _workloadTime = Elapsed;
     }
 
-    /// <summary>Brings all memory back, lets go of the process, and completes the trace.</summary>
+    /// <summary>
+    /// Brings all memory back, lets go of the process, and completes the trace. A policy that moves pages in the
+    /// background first goes on as long as it gets somewhere; what the final drain moves then does not count.
+    /// </summary>
     /// <param name="state">Why it ends, for the trace; a target that exited is found by itself.</param>
     /// <param name="onTick">Called now and then with the pages that are in; or null.</param>
     public LiveEnd End(EndState state, Action<long>? onTick = null)
     {
+        for (long before = -1; before < _recorder!.Metrics.ResidentPages && !TargetGone && _live!.Failure is null;)
+        {
+            before = _recorder.Metrics.ResidentPages;
+            Thread.Sleep(200);
+            onTick?.Invoke(before);
+        }
+        _recorder.IsDraining = true;
         _live!.Drain();
         while (!_live.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
-            onTick?.Invoke(_recorder!.Metrics.ResidentPages);
+            onTick?.Invoke(_recorder.Resident);
         Exception? failure = _live.Failure;
         _live.Stop();
         FinishOutcome outcome = Finish();
@@ -158,8 +172,8 @@ public sealed class LiveSession : IDisposable
         });
         if (failure is not null)
             throw new InvalidOperationException($"the fault service failed, and the memory was restored from the images: {failure.Message}", failure);
-        RunResult result = _recorder!.Metrics.ToResult(
-            _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, elapsed, default,
+        RunResult result = _recorder.Metrics.ToResult(
+            _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, _workloadTime, default,
             _service!.CommandHash, TimeToFirstResponse);
         return new LiveEnd(result, outcome, Image);
     }

@@ -70,7 +70,9 @@ internal static class RecordVerb
         using LiveSession session = LiveSession.Begin(
             request.Pid ?? started!.Id, options, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
         progress.Line($"recording {options.Workload}: {session.Image.PresentPages} pages ({session.Image.PresentPages >> 8} MiB) away in {session.Image.Areas.Count} areas");
-        session.WaitWhileRunning(request.Duration, request.UntilResident,
+        double seconds = request.Duration?.TotalSeconds ?? double.PositiveInfinity;
+        session.WaitWhile(
+            () => session.Elapsed.Seconds < seconds && !(request.UntilResident && session.ResidentPages == session.Image.PresentPages),
             () => progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), interrupt.Token);
         LiveEnd end = session.End(
             interrupt.Token.IsCancellationRequested ? EndState.Interrupted : EndState.Drained,

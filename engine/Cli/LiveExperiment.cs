@@ -1,0 +1,104 @@
+using Testbed.Core;
+using Testbed.Live;
+using Testbed.Policies;
+using Testbed.Replay;
+using Testbed.Scenarios;
+using Testbed.Traces;
+using Testbed.Uffd;
+
+namespace Testbed.Cli;
+
+/// <summary>What a live experiment gave.</summary>
+/// <param name="Capture">The demand-only capture that the replays run.</param>
+/// <param name="Results">Live results, and behind them the replayed ones of the same policies and links.</param>
+internal sealed record LiveOutcome(Trace Capture, IReadOnlyList<RunResult> Results);
+
+/// <summary>
+/// Runs a scenario's workload for real. One process serves all runs, filled once: in place, every run ends with all memory back, so
+/// the next one, under another policy, finds the same pages at the same addresses. First a capture, then every policy
+/// over every link with the same requests; then the same from the capture, in replay.
+/// </summary>
+internal sealed class LiveExperiment(Scenario scenario, string directory, Progress progress, CancellationToken cancel)
+{
+    private readonly WorkloadFile _workload = scenario.LoadWorkload()
+        ?? throw new BadInputException($"{scenario.File}: workload: missing; expected the workload to run live");
+
+    /// <summary>Runs it all; traces go into the directory.</summary>
+    /// <exception cref="BadInputException">The workload cannot run here, its data changed, or a run did not repeat itself exactly.</exception>
+    public LiveOutcome Run()
+    {
+        Directory.CreateDirectory(directory);
+        var workload = new Workload(_workload, scenario.Seed);
+        progress.Line($"starting and filling {_workload.Name}");
+        using RunningWorkload running = workload.Start();
+        running.Fill();
+        string digest = running.Check();
+        Trace capture = Capture(running);
+        IReadOnlyList<PageNumber> recording = capture.FirstTouches().Recording;
+        var results = new List<RunResult>();
+        foreach (LinkSpec link in scenario.Links)
+        {
+            foreach (string policy in scenario.Policies)
+            {
+                for (int repetition = 0; repetition < scenario.Live.Repetitions; repetition++)
+                    results.Add(Measure(running, PolicyCatalog.Parse(policy), link, recording, repetition));
+            }
+        }
+        if (running.Check() is { } after && after != digest)
+            throw new BadInputException($"{_workload.Name}: data digest was {digest} before and is {after} after; expected no change");
+        results.AddRange(Experiment.Replay(TraceWorkload.From(capture), scenario));
+        return new LiveOutcome(capture, results);
+    }
+
+    private Trace Capture(RunningWorkload running)
+    {
+        LiveOptions options = OptionsFor(PolicyCatalog.Parse("demand"), new LinkSpec("local", LinkParameters.Unshaped), [], "capture.trace");
+        RunOnce(running, options);
+        return Trace.Load(options.TracePath!);
+    }
+
+    private RunResult Measure(RunningWorkload running, PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, int repetition)
+    {
+        progress.Line($"live: {policy.Text} over {link.Text}, run {repetition + 1} of {scenario.Live.Repetitions}");
+        LiveOptions options = OptionsFor(policy, link, recording, $"live-{Safe(policy.Text)}-{Safe(link.Text)}-{repetition}.trace") with { TraceEvents = true };
+        RunResult result = RunOnce(running, options).Result;
+        Trace trace = Trace.Load(options.TracePath!);
+        ulong replayed = TraceWorkload.ExactHash(trace, options.EffectiveTransfer, policy, recording);
+        if (replayed != result.CommandHash)
+            throw new InvalidOperationException($"{trace.Name}: exact replay gave command hash {replayed:x16}, live {result.CommandHash:x16}");
+        return result;
+    }
+
+    private LiveEnd RunOnce(RunningWorkload running, LiveOptions options)
+    {
+        using LiveSession session = LiveSession.Begin(
+            running.Pid, options, (done, all) => progress.Show("dumping", done, all, "B"), cancel);
+        _ = running.FirstResponse();
+        session.TimeToFirstResponse = session.Elapsed;
+        using (RunningLoad load = running.StartLoad(scenario.Live.Duration, scenario.Live.Requests))
+        {
+            session.WaitWhile(() => !load.HasEnded,
+                () => progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), cancel);
+            load.Stop();
+            if (load.Wait().Error is { } error)
+                throw new BadInputException($"{_workload.Name}: load: {error}");
+        }
+        cancel.ThrowIfCancellationRequested();
+        return session.End(EndState.Drained, resident => progress.Show("restoring", resident, session.Image.PresentPages, " pages"));
+    }
+
+    private LiveOptions OptionsFor(PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, string trace) => new()
+    {
+        Workload = _workload.Name,
+        Policy = policy,
+        Transfer = Experiment.TransferFor(scenario, policy),
+        Link = link.Parameters,
+        LinkName = link.Text,
+        Seed = scenario.Seed,
+        Recording = recording,
+        TracePath = Path.Combine(directory, trace),
+        ToolCommandLine = "testbed " + string.Join(' ', Environment.GetCommandLineArgs().Skip(1)),
+    };
+
+    private static string Safe(string text) => string.Concat(text.Select(c => char.IsAsciiLetterOrDigit(c) ? c : '-'));
+}
