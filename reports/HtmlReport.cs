@@ -102,7 +102,7 @@ internal static class HtmlReport
         foreach (DrawnFigure figure in figures)
         {
             string file = Uri.EscapeDataString(figure.Name);
-            html.Append($"<figure id=\"{E(figure.Name)}\">\n<h3>{E(figure.Title)}</h3>\n<div class=\"scroll\">{figure.Inline}</div>\n<figcaption>{E(figure.Caption)} ")
+            html.Append($"<figure id=\"{E(figure.Name)}\" class=\"{(figure.Width > FigureSheet.ColumnWidth ? "page" : "column")}\">\n<h3>{E(figure.Title)}</h3>\n<div class=\"scroll\">{figure.Inline}</div>\n<figcaption>{E(figure.Caption)} ")
                 .Append($"<a href=\"figures/{file}.pdf\">PDF</a> · <a href=\"figures/{file}.svg\">SVG</a> · <a href=\"figures/{file}.png\">PNG</a></figcaption>\n</figure>\n");
         }
     }

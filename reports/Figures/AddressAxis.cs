@@ -49,8 +49,19 @@ internal sealed class AddressAxis
         return -1;
     }
 
-    /// <summary>Where an area ends and the next begins.</summary>
-    public IEnumerable<long> Borders => _offsets.Skip(1);
+    /// <summary>Where an area ends and the next begins, those at least <paramref name="apart"/> (a share of the axis) from
+    /// the one before: a JIT runtime has hundreds of small areas, and lines would be all that is seen.</summary>
+    public IEnumerable<long> Borders(double apart)
+    {
+        long last = 0;
+        foreach (long border in _offsets.Skip(1))
+        {
+            if (border - last < apart * Length)
+                continue;
+            last = border;
+            yield return border;
+        }
+    }
 
     /// <summary>Names of the areas that are tall enough to carry one, at their middles, at least <paramref name="apart"/>
     /// (a share of the axis) from each other: the largest first.</summary>

@@ -13,7 +13,7 @@ public sealed class FigureTests
     private static readonly FigureData s_data = new("redis", Summary.Of(SyntheticRuns.All(RunMode.Replay, 3000), 1), SyntheticRuns.Image);
 
     private static readonly IFigure[] s_figures =
-        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new AddressOverTime()];
+        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
 
     [TestCaseSource(nameof(s_figures))]
     public void LabelsAreReallyDrawn(IFigure figure)
