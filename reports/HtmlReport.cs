@@ -115,7 +115,7 @@ internal static class HtmlReport
         Term("Commit", context.Commit);
         Term("Version", context.ToolVersion);
         Term("Seed", context.Seed.ToString(CultureInfo.InvariantCulture));
-        foreach (TraceSource trace in context.Traces)
+        foreach (TraceProvenance trace in context.Traces)
             Term($"Trace of {trace.Workload}", string.Join(", ", new[] { trace.Path, trace.Hash, Pages(trace.Image) }.Where(t => t.Length > 0)));
         Term("Kernel", context.Kernel);
         Term("CPU", context.Cpu);

@@ -49,6 +49,17 @@ public sealed class FigureTests
     }
 
     [Test]
+    public void AddressAxisLeavesTheGapsOut()
+    {
+        var axis = AddressAxis.Of(SyntheticRuns.Image, []);
+        Assert.That(axis.Length, Is.EqualTo(SyntheticRuns.Pages));
+        Assert.That(axis.Place(PageNumber.Of(0x5581_0000_0000)), Is.Zero);
+        Assert.That(axis.Place(PageNumber.Of(0x7f10_0000_0000) + 5), Is.EqualTo(60 + 40_000 + 5));
+        Assert.That(axis.Place(PageNumber.Of(0x7f11_0000_0000 + 0x2000_0000)), Is.EqualTo(-1), "a gap has no place");
+        Assert.That(axis.Labels(0.05).Select(l => l.Name), Is.EqualTo((string[])["[heap] 156 MiB", "anon 383 MiB", "anon 46.5 MiB"]));
+    }
+
+    [Test]
     public void ComparisonNeedsBothModes()
     {
         Assert.That(new LiveBesideReplay().Applies(s_data), Is.False);
