@@ -102,7 +102,7 @@ internal static class HtmlReport
         foreach (DrawnFigure figure in figures)
         {
             string file = Uri.EscapeDataString(figure.Name);
-            html.Append($"<figure id=\"{E(figure.Name)}\">\n<h3>{E(figure.Title)}</h3>\n<div class=\"scroll\">{figure.Inline}</div>\n<figcaption>{E(figure.Caption)} ")
+            html.Append($"<figure id=\"{E(figure.Name)}\" class=\"{(figure.Width > FigureSheet.ColumnWidth ? "page" : "column")}\">\n<h3>{E(figure.Title)}</h3>\n<div class=\"scroll\">{figure.Inline}</div>\n<figcaption>{E(figure.Caption)} ")
                 .Append($"<a href=\"figures/{file}.pdf\">PDF</a> · <a href=\"figures/{file}.svg\">SVG</a> · <a href=\"figures/{file}.png\">PNG</a></figcaption>\n</figure>\n");
         }
     }
@@ -115,7 +115,7 @@ internal static class HtmlReport
         Term("Commit", context.Commit);
         Term("Version", context.ToolVersion);
         Term("Seed", context.Seed.ToString(CultureInfo.InvariantCulture));
-        foreach (TraceSource trace in context.Traces)
+        foreach (TraceProvenance trace in context.Traces)
             Term($"Trace of {trace.Workload}", string.Join(", ", new[] { trace.Path, trace.Hash, Pages(trace.Image) }.Where(t => t.Length > 0)));
         Term("Kernel", context.Kernel);
         Term("CPU", context.Cpu);

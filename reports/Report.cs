@@ -10,7 +10,8 @@ namespace Testbed.Reports;
 /// <param name="Title">Its heading.</param>
 /// <param name="Caption">How to read it.</param>
 /// <param name="Inline">The svg element.</param>
-internal sealed record DrawnFigure(string Name, string Title, string Caption, string Inline);
+/// <param name="Width">In points.</param>
+internal sealed record DrawnFigure(string Name, string Title, string Caption, string Inline, float Width);
 
 /// <summary>
 /// Writes a report: <c>index.html</c>, <c>results.csv</c> and <c>figures/NAME.{png,svg,pdf}</c>. Same results and context,
@@ -19,7 +20,7 @@ internal sealed record DrawnFigure(string Name, string Title, string Caption, st
 public static class Report
 {
     private static readonly IFigure[] s_figures =
-        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new AddressOverTime()];
+        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
 
     private static readonly LiveBesideReplay s_comparison = new LiveBesideReplay();
 
@@ -82,7 +83,7 @@ public static class Report
         File.WriteAllBytes(path + ".png", FigureWriter.Png(sheet));
         File.WriteAllText(path + ".svg", FigureWriter.Svg(sheet, heading), new UTF8Encoding(false));
         File.WriteAllBytes(path + ".pdf", FigureWriter.Pdf(sheet, heading, date));
-        return new DrawnFigure(name, heading, figure.Caption, FigureWriter.Inline(sheet, heading, name));
+        return new DrawnFigure(name, heading, figure.Caption, FigureWriter.Inline(sheet, heading, name), sheet.Width);
     }
 
     private static string FileName(string workload) =>

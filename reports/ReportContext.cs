@@ -8,7 +8,7 @@ namespace Testbed.Reports;
 /// <param name="Hash">The hash of the trace's bytes; empty when there is none.</param>
 /// <param name="Image">The areas that were away, for the address axis; null when not known, and the axis is then made
 /// from the pages that were installed.</param>
-public sealed record TraceSource(string Workload, string Path, string Hash, MemoryImage? Image);
+public sealed record TraceProvenance(string Workload, string Path, string Hash, MemoryImage? Image);
 
 /// <summary>
 /// What was run, where and how: everything that a reader needs to run it again. The report is a function of this and of
@@ -27,4 +27,4 @@ public sealed record TraceSource(string Workload, string Path, string Hash, Memo
 /// <param name="Date">When it was run.</param>
 public sealed record ReportContext(
     string Title, string CommandLine, string Commit, string ToolVersion, ulong Seed, string Scenario,
-    IReadOnlyList<TraceSource> Traces, string Kernel, string Cpu, string Calibration, DateTimeOffset Date);
+    IReadOnlyList<TraceProvenance> Traces, string Kernel, string Cpu, string Calibration, DateTimeOffset Date);

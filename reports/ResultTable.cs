@@ -35,13 +35,15 @@ public static class ResultTable
         return Align(rows, titles);
     }
 
-    /// <summary>Whether <paramref name="s"/> has the lowest number of its group, and not all have the same.</summary>
+    /// <summary>Whether <paramref name="s"/> shows the lowest number of its group, and not all show the same.</summary>
     internal static bool IsBest(Column column, Summary s, IReadOnlyList<Summary> group)
     {
         if (!column.LowerIsBetter || group.Count < 2 || column.Text(s) == Column.None)
             return false;
-        double?[] values = [.. group.Where(g => column.Text(g) != Column.None).Select(column.Value)];
-        return column.Value(s) == values.Min() && values.Min() < values.Max();
+        // What reads the same is the same: a difference beyond the digits shown is not worth a mark for one alone.
+        Summary[] known = [.. group.Where(g => column.Text(g) != Column.None)];
+        string best = column.Text(known.MinBy(column.Value)!);
+        return column.Text(s) == best && known.Any(g => column.Text(g) != best);
     }
 
     private static string Align(List<string[]?> rows, Dictionary<int, string> titles)

@@ -26,6 +26,9 @@ public sealed class CriuPolicy : IPolicy
     /// <inheritdoc/>
     public void OnIdle(PageMap map, Plan plan)
     {
+        // Asked while something is in flight, the chunk must not grow in vain.
+        if (plan.BackgroundBudget == 0)
+            return;
         // Nothing becomes lazy again but by a lost lane, which CRIU does not survive; then the scan starts over.
         long next = map.NextLazy(_lowest, map.Count);
         if (next < 0 && _lowest > 0)

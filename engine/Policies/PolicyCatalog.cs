@@ -100,7 +100,8 @@ public static class PolicyCatalog
             long max = Math.Min(bounds?.Max ?? long.MaxValue, type == typeof(int) ? int.MaxValue : long.MaxValue);
             if (number < min || number > max)
                 throw new BadInputException($"policy {policy}: {name}={value}; expected {min} to {max}");
-            return type == typeof(int) ? (int)number : number;
+            // Boxed one by one: the branches of ?: would both become long.
+            return type == typeof(int) ? (object)(int)number : number;
         }
         string expected = type.IsEnum ? string.Join(" or ", Enum.GetNames(type)).ToLowerInvariant()
             : type == typeof(bool) ? "true or false" : "a number";

@@ -22,9 +22,10 @@ public sealed class WorkingSetPolicy : IPolicy
     {
         _background = background;
         var indices = new List<long>(environment.Recording.Count);
+        var seen = new HashSet<long>();
         foreach (PageNumber page in environment.Recording)
         {
-            if (environment.Map.TryIndex(page, out long index))
+            if (environment.Map.TryIndex(page, out long index) && seen.Add(index))
                 indices.Add(index);
         }
         _recorded = [.. indices];

@@ -105,7 +105,10 @@ internal static class RemoteUffd
         };
         Native.MsgHdr message = new()
         {
-            msg_iov = (ulong)&vector, msg_iovlen = 1, msg_control = (ulong)&rights, msg_controllen = (ulong)sizeof(Rights),
+            msg_iov = (ulong)&vector,
+            msg_iovlen = 1,
+            msg_control = (ulong)&rights,
+            msg_controllen = (ulong)sizeof(Rights),
         };
         if (Native.SendMsg(socket, &message, Native.Socket.MSG_NOSIGNAL) != 1)
             throw new InvalidOperationException($"sendmsg: {Native.Describe(Native.Errno)}");
@@ -119,7 +122,10 @@ internal static class RemoteUffd
         page.Clear();
         MemoryMarshal.Write(page, new Native.MsgHdr
         {
-            msg_iov = calls.Data + Vector, msg_iovlen = 1, msg_control = calls.Data + Control, msg_controllen = (ulong)sizeof(Rights),
+            msg_iov = calls.Data + Vector,
+            msg_iovlen = 1,
+            msg_control = calls.Data + Control,
+            msg_controllen = (ulong)sizeof(Rights),
         });
         MemoryMarshal.Write(page[(int)Vector..], new Native.IoVec { iov_base = calls.Data + Byte, iov_len = 1 });
         calls.Memory.Write(calls.Data, page);

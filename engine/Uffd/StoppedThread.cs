@@ -83,7 +83,7 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     private int? Take(Native.SigInfo info, int kinds)
     {
         bool ended = info.si_code is Native.Signal.CLD_EXITED or Native.Signal.CLD_KILLED or Native.Signal.CLD_DUMPED;
-        // The exit of a child that we started is for whoever started it to collect.
+        // The exit of a child of ours is for whoever started it to collect.
         if (ended && tid == pid && ProcessInfo.ReadParent(pid) == Environment.ProcessId)
             return null;
         _ = Native.WaitId(Native.Wait.P_PID, tid, &info, kinds);

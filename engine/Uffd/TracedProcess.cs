@@ -33,6 +33,7 @@ public sealed class TracedProcess : IDisposable
     /// What must go on until it stands still, or null. A thread inside munmap, madvise, mremap or fork waits for its message to be
     /// read, and one inside a system call for its page: such a thread stops only when it gets what it waits for.
     /// </param>
+    /// <remarks>Not for a child started with <see cref="Process"/>: the runtime waits for it too. See <see cref="LaunchedProgram"/>.</remarks>
     /// <exception cref="BadInputException">It cannot be stopped, and why not; it runs on as before.</exception>
     public static TracedProcess Seize(int pid, Action? whileWaiting = null)
     {

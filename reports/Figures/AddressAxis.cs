@@ -49,18 +49,30 @@ internal sealed class AddressAxis
         return -1;
     }
 
-    /// <summary>Where an area ends and the next begins.</summary>
-    public IEnumerable<long> Borders => _offsets.Skip(1);
+    /// <summary>Where an area ends and the next begins, those at least <paramref name="apart"/> (a share of the axis) from
+    /// the one before: a JIT runtime has hundreds of small areas, and lines would be all that is seen.</summary>
+    public IEnumerable<long> Borders(double apart)
+    {
+        long last = 0;
+        foreach (long border in _offsets.Skip(1))
+        {
+            if (border - last < apart * Length)
+                continue;
+            last = border;
+            yield return border;
+        }
+    }
 
-    /// <summary>Names of the areas that are tall enough to carry one, at their middles, at least <paramref name="apart"/>
-    /// (a share of the axis) from each other: the largest first.</summary>
+    /// <summary>Names of the areas that are tall enough to be seen (a fiftieth of the axis), at their middles, at least
+    /// <paramref name="apart"/> (a share of the axis) from each other: the largest first.</summary>
     public IReadOnlyList<(double At, string Name)> Labels(double apart)
     {
         var labels = new List<(double At, string Name)>();
         foreach (int i in Enumerable.Range(0, _areas.Length).OrderByDescending(i => _areas[i].Range.Count).ThenBy(i => i))
         {
             double middle = _offsets[i] + (_areas[i].Range.Count / 2.0);
-            if (labels.All(l => Math.Abs(l.At - middle) >= apart * Length))
+            bool seen = labels.Count == 0 || _areas[i].Range.Count * 50 >= Length;
+            if (seen && labels.All(l => Math.Abs(l.At - middle) >= apart * Length))
                 labels.Add((middle, Name(_areas[i])));
         }
         return [.. labels.OrderBy(l => l.At)];

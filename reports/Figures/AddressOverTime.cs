@@ -11,6 +11,8 @@ public sealed class AddressOverTime : IFigure
     /// <summary>Dots per point: 225 per inch in print. Tens of thousands of vector marks a panel would weigh megabytes.</summary>
     private const float Density = 225 / 72f;
 
+    private const float GapY = 17;
+
     // What comes later is painted over what came before: the rare and telling on top.
     private static readonly Cause[] s_order = [Cause.Background, Cause.Zero, Cause.Prefetch, Cause.Demand];
 
@@ -37,10 +39,10 @@ public sealed class AddressOverTime : IFigure
         [
             .. s_order.Reverse().Where(seen.Contains).Select(c => new LegendEntry(Label(c), new(Palette.Of(c), default, default), MarkerShape.FilledSquare)),
         ];
-        float height = Math.Clamp(460f / data.Policies.Count, 52, 105);
+        float height = Math.Clamp((550f / data.Policies.Count) - GapY, 36, 105);
         var labels = axis.Labels(9 / height);
         float left = 24 + (4.1f * labels.Max(l => l.Name.Length));
-        var grid = new PanelGrid(legend, data.LinkTitles, data.Policies, height, left, gapX: 12, gapY: 17);
+        var grid = new PanelGrid(legend, data.LinkTitles, data.Policies, height, left, gapX: 20, gapY: GapY);
         foreach (Summary s in data.Summaries)
         {
             Plot plot = grid[data.Policies.ToList().IndexOf(s.Run.Policy), data.Links.ToList().IndexOf(s.Run.Link)];
@@ -67,7 +69,7 @@ public sealed class AddressOverTime : IFigure
         (double scale, string unit) = end switch { < 1e6 => (1e3, "µs"), < 1e9 => (1e6, "ms"), _ => (1e9, "s") };
         var image = plot.Add.ImageRect(new Image(bitmap), new CoordinateRect(0, end / scale, 0, axis.Length));
         image.AntiAlias = false;
-        foreach (long border in axis.Borders)
+        foreach (long border in axis.Borders(0.03))
         {
             var line = plot.Add.HorizontalLine(border, 0.3f, Palette.Muted);
             line.EnableAutoscale = false;

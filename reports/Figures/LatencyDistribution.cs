@@ -79,8 +79,9 @@ internal static class LatencyPanels
         {
             Plot plot = grid[0, c];
             Summary[] shown = [.. data.On(data.Links[c]).Where(s => s.Run.Latencies.Count > 0)];
-            // The fastest few of 100,000 would squeeze all others: 0.01 % may leave at the left.
-            (double left, double right) = Scale.LogRange(shown.SelectMany(s => new[] { samples[s].Quantile(0.0001), samples[s].Quantile(1) }), 0.03, 0.03);
+            // A page that was all but there is waited for some nanoseconds: those few would squeeze all others, and may
+            // leave at the left.
+            (double left, double right) = Scale.LogRange(shown.SelectMany(s => new[] { samples[s].Quantile(0.005), samples[s].Quantile(1) }), 0.03, 0.03);
             double minX = (right - left) / grid.PanelWidth * 0.5, minY = (high - low) / Height * 0.5;
             foreach (Summary s in shown)
                 AddSteps(plot, samples[s].Steps(Scale.Log, y, minX, minY), data.StyleOf(s.Run.Policy), y(0), right);

@@ -13,7 +13,7 @@ public sealed class FigureTests
     private static readonly FigureData s_data = new("redis", Summary.Of(SyntheticRuns.All(RunMode.Replay, 3000), 1), SyntheticRuns.Image);
 
     private static readonly IFigure[] s_figures =
-        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new AddressOverTime()];
+        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
 
     [TestCaseSource(nameof(s_figures))]
     public void LabelsAreReallyDrawn(IFigure figure)
@@ -46,6 +46,17 @@ public sealed class FigureTests
     {
         var data = new FigureData("redis", s_data.Summaries, null);
         Assert.That(FigureWriter.Svg(new AddressOverTime().Draw(data), "t"), Does.Contain("0x7f1000000000"));
+    }
+
+    [Test]
+    public void AddressAxisLeavesTheGapsOut()
+    {
+        var axis = AddressAxis.Of(SyntheticRuns.Image, []);
+        Assert.That(axis.Length, Is.EqualTo(SyntheticRuns.Pages));
+        Assert.That(axis.Place(PageNumber.Of(0x5581_0000_0000)), Is.Zero);
+        Assert.That(axis.Place(PageNumber.Of(0x7f10_0000_0000) + 5), Is.EqualTo(60 + 40_000 + 5));
+        Assert.That(axis.Place(PageNumber.Of(0x7f11_0000_0000 + 0x2000_0000)), Is.EqualTo(-1), "a gap has no place");
+        Assert.That(axis.Labels(0.05).Select(l => l.Name), Is.EqualTo((string[])["[heap] 156 MiB", "anon 383 MiB", "anon 46.5 MiB"]));
     }
 
     [Test]

@@ -17,7 +17,7 @@ internal static class SyntheticRuns
 
     public static readonly ReportContext Context = new(
         "Redis under five policies", "./testbed compare scenarios/redis.json --seed 7", "0123abc", "0.1.0", 7, "scenarios/redis.json",
-        [new TraceSource("redis", "traces/redis.trace", "sha256:4af1", Image)], "6.18.0", "Example CPU, 2 CPUs",
+        [new TraceProvenance("redis", "traces/redis.trace", "sha256:4af1", Image)], "6.18.0", "Example CPU, 2 CPUs",
         "local page 9.1 us, install 2.4 us, wake 3.0 us", new DateTimeOffset(2026, 11, 23, 20, 0, 0, TimeSpan.Zero));
 
     /// <summary>Every policy over every link.</summary>

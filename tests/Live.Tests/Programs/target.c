@@ -77,6 +77,7 @@ static void *computing(void *x) {
         if (memcmp(a, want, sizeof a) || h != first) wrong_sum++;
         rounds++;
     }
+    return 0;
 }
 
 static void on_alarm(int n) { (void)n; alarms++; }

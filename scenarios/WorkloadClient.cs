@@ -1,0 +1,153 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+
+namespace Testbed.Scenarios;
+
+/// <summary>What an answer was.</summary>
+public enum ReplyKind
+{
+    /// <summary>A value, or that all went well.</summary>
+    Value,
+
+    /// <summary>No such key.</summary>
+    Missing,
+
+    /// <summary>The program refused.</summary>
+    Error,
+}
+
+/// <summary>An answer; the body is valid until the next one is received.</summary>
+public readonly ref struct Reply(ReplyKind kind, ReadOnlySpan<byte> body)
+{
+    /// <summary>What it was.</summary>
+    public ReplyKind Kind { get; } = kind;
+
+    /// <summary>The value, or the message.</summary>
+    public ReadOnlySpan<byte> Body { get; } = body;
+
+    /// <summary>The body as text.</summary>
+    public override string ToString() => Encoding.UTF8.GetString(Body);
+}
+
+/// <summary>
+/// A blocking connection to a workload. Requests may be pipelined: add several, flush, receive as many answers.
+/// One thread at a time.
+/// </summary>
+public abstract class WorkloadClient : IDisposable
+{
+    private readonly Socket _socket;
+    private byte[] _input = new byte[64 * 1024];
+    private int _start, _end;
+
+    internal ByteBuffer Output { get; } = new();
+
+    /// <summary>Connects. Reads and writes that take longer than <paramref name="timeout"/> fail.</summary>
+    /// <exception cref="SocketException">Nobody listens there, or not in time.</exception>
+    protected WorkloadClient(EndPoint endpoint, TimeSpan timeout)
+    {
+        bool tcp = endpoint is IPEndPoint;
+        _socket = new Socket(endpoint.AddressFamily, SocketType.Stream, tcp ? ProtocolType.Tcp : ProtocolType.Unspecified)
+        {
+            ReceiveTimeout = (int)timeout.TotalMilliseconds,
+            SendTimeout = (int)timeout.TotalMilliseconds,
+        };
+        try
+        {
+            if (tcp)
+                _socket.NoDelay = true;
+            _socket.Connect(endpoint);
+        }
+        catch
+        {
+            _socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>A client that speaks <paramref name="protocol"/>.</summary>
+    /// <exception cref="SocketException">Nobody listens there, or not in time.</exception>
+    public static WorkloadClient Connect(Protocol protocol, EndPoint endpoint, TimeSpan timeout) => protocol switch
+    {
+        Protocol.Resp => new RespClient(endpoint, timeout),
+        Protocol.Memcached => new MemcachedClient(endpoint, timeout),
+        _ => new LineClient(endpoint, timeout),
+    };
+
+    /// <summary>Adds a request, as a workload file writes it, to those that go out with the next <see cref="Flush"/>.</summary>
+    public abstract void Add(ReadOnlySpan<byte> request);
+
+    /// <summary>Sends what was added.</summary>
+    public void Flush()
+    {
+        ReadOnlySpan<byte> left = Output.Written;
+        while (!left.IsEmpty)
+            left = left[_socket.Send(left)..];
+        Output.Clear();
+    }
+
+    /// <summary>Waits for the next answer.</summary>
+    /// <exception cref="IOException">The connection ended, or what came is not the protocol.</exception>
+    /// <exception cref="SocketException">No answer in time.</exception>
+    public abstract Reply Receive();
+
+    /// <summary>One request, one answer.</summary>
+    public Reply Ask(ReadOnlySpan<byte> request)
+    {
+        Add(request);
+        Flush();
+        return Receive();
+    }
+
+    /// <summary>One request, one answer.</summary>
+    public Reply Ask(string request) => Ask(Encoding.UTF8.GetBytes(request));
+
+    /// <summary>The next line, without its end (LF or CR LF). Valid until the next read.</summary>
+    protected ReadOnlySpan<byte> ReadLine()
+    {
+        int scanned = 0;
+        while (true)
+        {
+            int newline = _input.AsSpan(_start + scanned, _end - _start - scanned).IndexOf((byte)'\n');
+            if (newline >= 0)
+            {
+                ReadOnlySpan<byte> line = _input.AsSpan(_start, scanned + newline);
+                _start += scanned + newline + 1;
+                return line.EndsWith("\r"u8) ? line[..^1] : line;
+            }
+            scanned = _end - _start;
+            FillInput();
+        }
+    }
+
+    /// <summary>The next <paramref name="count"/> bytes. Valid until the next read.</summary>
+    protected ReadOnlySpan<byte> ReadBytes(int count)
+    {
+        while (_end - _start < count)
+            FillInput();
+        _start += count;
+        return _input.AsSpan(_start - count, count);
+    }
+
+    private void FillInput()
+    {
+        if (_start > 0)
+        {
+            _input.AsSpan(_start, _end - _start).CopyTo(_input);
+            (_start, _end) = (0, _end - _start);
+        }
+        if (_end == _input.Length)
+            Array.Resize(ref _input, _input.Length * 2);
+        int count = _socket.Receive(_input, _end, _input.Length - _end, SocketFlags.None);
+        if (count == 0)
+            throw new IOException("the program closed the connection");
+        _end += count;
+    }
+
+    /// <summary>Closes the connection, which also ends a <see cref="Receive"/> on another thread.</summary>
+    public void Dispose()
+    {
+        _socket.Dispose();
+        GC.SuppressFinalize(this);
+    }
+}
