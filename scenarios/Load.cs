@@ -21,6 +21,9 @@ public abstract class RunningLoad : IDisposable
     /// <summary>When the load began, on <see cref="Stopwatch"/>'s clock (CLOCK_MONOTONIC), to lay its times beside others.</summary>
     public long StartTimestamp { get; } = Stopwatch.GetTimestamp();
 
+    /// <summary>Whether it is over.</summary>
+    public abstract bool HasEnded { get; }
+
     /// <summary>Ends it before its time.</summary>
     public abstract void Stop();
 
@@ -44,17 +47,21 @@ internal sealed class ClosedLoop : RunningLoad
 {
     private readonly Connection[] _connections;
     private readonly long _end;
+    private readonly long _perConnection;
     private volatile bool _stop;
     private LoadResult? _result;
 
-    public ClosedLoop(WorkloadFile workload, Func<WorkloadClient> connect, RequestTemplate request, ulong seed, Duration duration)
+    public ClosedLoop(WorkloadFile workload, Func<WorkloadClient> connect, RequestTemplate request, ulong seed, Duration duration, long requests)
     {
+        _perConnection = requests / workload.Load.Connections;
         _end = StartTimestamp + (long)(duration.Seconds * Stopwatch.Frequency);
         _connections = [.. Enumerable.Range(0, workload.Load.Connections).Select(i => new Connection(this, connect, request,
             new KeyChooser(workload.Load.Distribution, workload.Load.Skew, workload.Keys, KeyRandom.Mix(seed + (ulong)i))))];
         foreach (Connection connection in _connections)
             connection.Thread.Start();
     }
+
+    public override bool HasEnded => Array.TrueForAll(_connections, c => !c.Thread.IsAlive);
 
     public override void Stop() => _stop = true;
 
@@ -97,7 +104,7 @@ internal sealed class ClosedLoop : RunningLoad
             {
                 using WorkloadClient client = _connect();
                 var request = new ByteBuffer();
-                for (long now = Stopwatch.GetTimestamp(); now < _load._end && !_load._stop && Error is null;)
+                for (long now = Stopwatch.GetTimestamp(); now < _load._end && !_load._stop && Error is null && Samples.Count < _load._perConnection;)
                     now = AskOnce(client, request);
             }
             catch (Exception e) when (e is IOException or SocketException)
@@ -129,6 +136,8 @@ internal sealed class ProgramLoad(ChildProcess program) : RunningLoad
 {
     private LoadResult? _result;
     private bool _stopped;
+
+    public override bool HasEnded => program.HasExited;
 
     public override void Stop()
     {

@@ -92,6 +92,7 @@ public sealed partial record Scenario
         Transfer?.Check(field);
         field.Range("live.repetitions", Live.Repetitions, 1, 1000);
         field.Range("live.duration", Live.Duration, Duration.FromMilliseconds(100), Duration.FromSeconds(86400));
+        field.Range("live.requests", Live.Requests, 1, 1_000_000_000_000);
         _ = Workload is null ? null : field.Require("workload", System.IO.File.Exists(
             Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json")), $"\"{Workload}\" has no file", $"workloads/{Workload}.json beside the scenario");
     }
@@ -141,4 +142,8 @@ public sealed record LiveSettings
     /// <summary>How long the load runs in each, 100 ms to a day.</summary>
     [Description("How long the load runs in each, 100ms to a day")]
     public Duration Duration { get; set; } = Duration.FromSeconds(20);
+
+    /// <summary>After how many requests the built-in load ends, if its time is not up before, 1 to a trillion.</summary>
+    [Description("After how many requests the built-in load ends, if its time is not up before, 1 to a trillion")]
+    public long Requests { get; set; } = 1_000_000_000_000;
 }

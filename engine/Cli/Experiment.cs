@@ -43,7 +43,7 @@ internal static class Experiment
         string[] version = HostFacts.ToolVersion.Split('+', 2);
         var context = new ReportContext(
             title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
-            [.. traces.Select(t => new TraceSource(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
+            [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
             kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", HostCosts.Reference.ToString(), DateTimeOffset.UtcNow);
         string index = Reports.Report.Write(directory, context, results);
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");

@@ -33,6 +33,9 @@ internal sealed class LiveExperiment(Scenario scenario, string directory, Progre
         using RunningWorkload running = workload.Start();
         running.Fill();
         string digest = running.Check();
+        // Our own client's code is compiled now, and not on the first run's time.
+        using (RunningLoad warmUp = running.StartLoad(Duration.FromSeconds(1), 1000))
+            _ = warmUp.Wait();
         Trace capture = Capture(running);
         IReadOnlyList<PageNumber> recording = capture.FirstTouches().Recording;
         var results = new List<RunResult>();

@@ -37,8 +37,13 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
             Volatile.Write(ref _resident, _resident + install.Range.Count);
     }
 
+    /// <summary>Faults for pages that a prefetch had on the way.</summary>
+    public long LatePrefetches { get; private set; }
+
     public void OnResolved(in FaultRecord fault)
     {
+        if (fault.Cause == Cause.Prefetch)
+            LatePrefetches++;
         Metrics.OnResolved(fault);
         trace?.Append(fault);
         if (fault.Space == 0 && fault.Cause != Cause.Zero)

@@ -173,7 +173,8 @@ public sealed class LiveSession : IDisposable
         if (failure is not null)
             throw new InvalidOperationException($"the fault service failed, and the memory was restored from the images: {failure.Message}", failure);
         RunResult result = _recorder.Metrics.ToResult(
-            _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, _workloadTime, default,
+            _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, _workloadTime,
+            new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0),
             _service!.CommandHash, TimeToFirstResponse);
         return new LiveEnd(result, outcome, Image);
     }

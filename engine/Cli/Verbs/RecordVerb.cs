@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Diagnostics;
 using Testbed.Core;
 using Testbed.Live;
 using Testbed.Policies;
@@ -53,7 +52,7 @@ internal static class RecordVerb
         if (request.Pid is null == (request.Command.Length == 0))
             throw new BadInputException("record: expected either --pid PID or -- COMMAND");
         using var interrupt = new Interrupt();
-        using Process? started = request.Pid is null ? Launcher.Start(request.Command[0], request.Command[1..]) : null;
+        using LaunchedProgram? started = request.Pid is null ? LaunchedProgram.Start(request.Command[0], request.Command[1..]) : null;
         if (started is not null && interrupt.Token.WaitHandle.WaitOne(request.After))
             return 130;
         var options = new LiveOptions
@@ -68,7 +67,7 @@ internal static class RecordVerb
         };
         using var progress = new Progress();
         using LiveSession session = LiveSession.Begin(
-            request.Pid ?? started!.Id, options, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
+            request.Pid ?? started!.Pid, options, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
         progress.Line($"recording {options.Workload}: {session.Image.PresentPages} pages ({session.Image.PresentPages >> 8} MiB) away in {session.Image.Areas.Count} areas");
         double seconds = request.Duration?.TotalSeconds ?? double.PositiveInfinity;
         session.WaitWhile(
