@@ -96,10 +96,12 @@ public sealed class InPlaceTarget : IDisposable
             stopped = TracedProcess.Seize(pid);
             return new InPlaceTarget(stopped, info, pidFd, selection);
         }
-        catch
+        catch (Exception e)
         {
             stopped?.Dispose();
             pidFd.Dispose();
+            if (e is TargetGoneException)
+                throw Exited(info);
             throw;
         }
     }
@@ -108,12 +110,22 @@ public sealed class InPlaceTarget : IDisposable
     /// <param name="sink">Who takes it.</param>
     /// <param name="onBytes">Called with the bytes read so far, of <see cref="EstimatedDumpBytes"/>; or null.</param>
     /// <param name="cancel">Ends it early; nothing in the process has changed.</param>
+    /// <exception cref="BadInputException">The process is gone.</exception>
     public void Dump(IMemoryDumpSink sink, Action<long>? onBytes = null, CancellationToken cancel = default)
     {
         MemoryDump dump = new();
-        using TargetMemory memory = new(Info.Pid);
-        dump.Run(memory, Areas, _present, sink, onBytes, cancel);
-        EnsureAlive();
+        try
+        {
+            using TargetMemory memory = new(Info.Pid);
+            dump.Run(memory, Areas, _present, sink, onBytes, cancel);
+            // Killed meanwhile, its memory would have read as unreadable.
+            if (HasExited || !ProcessInfo.Read(Info.Pid).HasMemory)
+                throw Exited(Info);
+        }
+        catch (TargetGoneException)
+        {
+            throw Exited(Info);
+        }
         _dump = dump;
     }
 
@@ -134,14 +146,19 @@ public sealed class InPlaceTarget : IDisposable
         }
         catch (TargetGoneException)
         {
-            throw Exited();
+            throw Exited(Info);
         }
         // What the kernel says now, not what was asked for, decides what has to be served.
         List<PageRange> resident = [];
-        using (Pagemap pagemap = new(Info.Pid))
+        try
         {
+            using Pagemap pagemap = new(Info.Pid);
             foreach (Mapping mapping in _chosen)
                 pagemap.Scan(mapping.Range, resident);
+        }
+        catch (TargetGoneException)
+        {
+            throw Exited(Info);
         }
         List<PageRange> inAreas = PageRanges.Intersect(dump.Content, [.. _chosen.Select(m => m.Range)]);
         return new EvictedMemory(new MemoryImage(Areas, PageRanges.Subtract(inAreas, resident)), resident);
@@ -283,13 +300,7 @@ public sealed class InPlaceTarget : IDisposable
         }
     }
 
-    private void EnsureAlive()
-    {
-        if (HasExited)
-            throw Exited();
-    }
-
-    private BadInputException Exited() => new($"process {Info.Pid} ({Info.Name}): exited while it was being captured; a running process is expected");
+    private static BadInputException Exited(ProcessInfo info) => new($"process {info.Pid} ({info.Name}): exited while it was being captured; a running process is expected");
 
     /// <summary>Lets the process run on if it is stopped. After eviction call <see cref="Finish"/> first, with every page in.</summary>
     public void Dispose()

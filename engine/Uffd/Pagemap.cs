@@ -16,6 +16,8 @@ internal sealed class Pagemap : IDisposable
     public Pagemap(int pid, bool useScan = true)
     {
         _fd = Native.Open($"/proc/{pid}/pagemap", Native.Fcntl.O_RDONLY | Native.Fcntl.O_CLOEXEC);
+        if (_fd < 0 && (Native.Errno is Native.E.ESRCH or Native.E.ENOENT))
+            throw new TargetGoneException($"process {pid} is gone");
         if (_fd < 0)
             throw new BadInputException($"/proc/{pid}/pagemap: {Native.Describe(Native.Errno)}; a running process that this user may inspect is expected");
         _canScan = useScan && IsScanKnown(_fd);
@@ -56,7 +58,7 @@ internal sealed class Pagemap : IDisposable
         {
             int n = Native.Ioctl(_fd, Native.PagemapScan.PAGEMAP_SCAN, &scan);
             if (n < 0)
-                throw new BadInputException($"PAGEMAP_SCAN of {range}: {Native.Describe(Native.Errno)}");
+                throw new TargetGoneException($"PAGEMAP_SCAN of {range}: {Native.Describe(Native.Errno)}");
             for (int i = 0; i < n; i++)
             {
                 if ((regions[i].categories & Native.PagemapScan.PAGE_IS_PFNZERO) == 0)
@@ -76,7 +78,7 @@ internal sealed class Pagemap : IDisposable
             {
                 nint got = Native.Pread(_fd, p, wanted * sizeof(ulong), (long)page.Value * sizeof(ulong));
                 if (got < wanted * sizeof(ulong))
-                    throw new BadInputException($"pagemap of {range}: {(got < 0 ? Native.Describe(Native.Errno) : "shorter than the range")}");
+                    throw new TargetGoneException($"pagemap of {range}: {(got < 0 ? Native.Describe(Native.Errno) : "shorter than the range")}");
             }
             for (int i = 0; i < wanted; i++)
             {

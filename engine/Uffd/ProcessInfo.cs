@@ -64,7 +64,7 @@ public sealed record ProcessInfo
             Name = status.GetValueOrDefault("Name", ""),
             State = status.GetValueOrDefault("State", "?")[0],
             Uid = (int)Number(status, "Uid"),
-            TracerPid = (int)Number(status, "TracerPid"),
+            TracerPid = ProcessOf((int)Number(status, "TracerPid")),
             HasSeccomp = Number(status, "Seccomp") != 0,
             PinnedBytes = Number(status, "VmPin") * 1024,
             ResidentBytes = Number(status, "VmRSS") * 1024,
@@ -162,6 +162,10 @@ public sealed record ProcessInfo
     }
 
     internal static BadInputException NoSuchProcess(int pid) => new($"process {pid}: no such process; the pid of a running one is expected");
+
+    /// <summary>The process of a thread: what traces is a thread.</summary>
+    private static int ProcessOf(int tid) =>
+        tid != 0 && ReadStatus($"/proc/{tid}/status") is { } status ? (int)Number(status, "Tgid") : tid;
 
     private static string NameOf(int pid) => ReadText($"/proc/{pid}/comm")?.Trim() ?? "?";
 

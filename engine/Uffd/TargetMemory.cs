@@ -13,6 +13,8 @@ internal sealed unsafe class TargetMemory : IDisposable
     {
         _pid = pid;
         _mem = Native.Open($"/proc/{pid}/mem", Native.Fcntl.O_RDONLY | Native.Fcntl.O_CLOEXEC);
+        if (_mem < 0 && (Native.Errno is Native.E.ESRCH or Native.E.ENOENT))
+            throw new TargetGoneException($"process {pid} is gone");
         if (_mem < 0)
             throw new BadInputException($"/proc/{pid}/mem: {Native.Describe(Native.Errno)}; a running process that this user may trace is expected");
     }

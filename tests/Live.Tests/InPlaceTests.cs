@@ -13,38 +13,6 @@ public sealed class InPlaceTests
     [OneTimeSetUp]
     public void Require() => Live.RequireRoot();
 
-    /// <summary>A process with its pages away, served by the simplest service.</summary>
-    private sealed class Capture : IDisposable
-    {
-        public InPlaceTarget Target { get; }
-        public MemoryStore Store { get; }
-        public EvictedMemory Evicted { get; }
-        public MiniService Service { get; }
-
-        public Capture(int pid, RegionSelection selection)
-        {
-            Target = InPlaceTarget.Attach(pid, selection);
-            Store = new MemoryStore(Target.EstimatedDumpBytes);
-            Target.Dump(Store);
-            Evicted = Target.Evict();
-            Service = new MiniService(Target.Fd, Evicted.Image, Store);
-            Target.Resume();
-        }
-
-        public FinishOutcome Finish()
-        {
-            Service.Drain();
-            return Target.Finish();
-        }
-
-        public void Dispose()
-        {
-            Service.Dispose();
-            Target.Dispose();
-            Store.Dispose();
-        }
-    }
-
     [Test]
     public void AttachAndResumeLeavesNoTraceAndDisturbsNobody()
     {
@@ -84,6 +52,186 @@ public sealed class InPlaceTests
         AssertUndisturbed(subject);
         Assert.That(subject.Ask("h"), Is.EqualTo(hash));
         Assert.That(subject.Traces(), Is.EqualTo(before));
+    }
+
+    [Test]
+    public void AForkedChildSeesTheRightMemory()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        string hash = subject.Ask("h")!;
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        Assert.That(subject.Ask("f"), Is.EqualTo(hash), "child");
+        Assert.That(capture.Service.Forks, Is.EqualTo(1));
+        Assert.That(subject.Ask("h"), Is.EqualTo(hash), "parent");
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        Assert.That(subject.Ask("f"), Is.EqualTo(hash), "child after the end");
+    }
+
+    [Test]
+    public void MovedSplitUnmappedAndDroppedAreasAreFollowed()
+    {
+        using Subject subject = Subject.Start(Pages, threads: false);
+        using Subject twin = Subject.Start(Pages, threads: false);
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        foreach (string command in (string[])["m", "h", "u", "h", "d", "h", "p", "h"])
+            Assert.That(subject.Ask(command), Is.EqualTo(twin.Ask(command)), command);
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        Assert.That(subject.Ask("h"), Is.EqualTo(twin.Ask("h")));
+        Assert.That(File.ReadAllText($"/proc/{subject.Pid}/smaps"), Does.Not.Contain(" um "));
+        Assert.That(subject.Traces(), Does.Not.Contain("userfaultfd"));
+    }
+
+    [Test]
+    public void ChangesThatComeBeforeAnyTouchAreFollowed([Values("m", "u", "d", "p")] string change)
+    {
+        using Subject subject = Subject.Start(Pages, threads: false);
+        using Subject twin = Subject.Start(Pages, threads: false);
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        Assert.That(subject.Ask(change), Is.EqualTo(twin.Ask(change)));
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        Assert.That(subject.Ask("h"), Is.EqualTo(twin.Ask("h")));
+    }
+
+    [Test]
+    public void ExitWhilePagesAreAwayIsNoError()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        subject.Send("q");
+        Assert.That(subject.Program.WaitForExit(TimeSpan.FromSeconds(20)), Is.Zero);
+        Assert.That(capture.Target.HasExited);
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Exited));
+    }
+
+    [Test]
+    public void AKillWhilePagesAreAwayIsNoError()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        using Capture capture = new(subject.Pid, RegionSelection.All);
+        subject.Program.Kill();
+        Assert.That(subject.Program.WaitForExit(TimeSpan.FromSeconds(20)), Is.EqualTo(128 + 9));
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Exited));
+    }
+
+    [Test]
+    public void ExecWhilePagesAreAwayIsNoError()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        Assert.That(subject.Ask("x"), Is.EqualTo("executed"));
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Executed));
+        Assert.That(subject.Traces(), Does.Not.Contain("userfaultfd"));
+    }
+
+    [Test]
+    public void ADeathDuringTheStopIsOneLine([Values] bool beforeDump)
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        using InPlaceTarget target = InPlaceTarget.Attach(subject.Pid, RegionSelection.Anon);
+        using MemoryStore store = new(target.EstimatedDumpBytes);
+        if (!beforeDump)
+            target.Dump(store);
+        subject.Program.Kill();
+        Assert.That(beforeDump ? () => target.Dump(store) : () => target.Evict(), Throws.TypeOf<BadInputException>().With.Message.Contains("exited"));
+    }
+
+    [Test]
+    public void ASignalSentDuringTheStopArrives()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        string hash = subject.Ask("h")!;
+        using InPlaceTarget target = InPlaceTarget.Attach(subject.Pid, RegionSelection.Anon);
+        using MemoryStore store = new(target.EstimatedDumpBytes);
+        Live.Run("kill", "-USR1", subject.Pid.ToString());
+        target.Dump(store);
+        EvictedMemory evicted = target.Evict();
+        using MiniService service = new(target.Fd, evicted.Image, store);
+        target.Resume();
+        Assert.That(subject.Ask("s"), Does.StartWith("spurious 0 wrong 0").And.EndsWith("alarms 1"));
+        service.Drain();
+        Assert.That(target.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        Assert.That(subject.Ask("h"), Is.EqualTo(hash));
+    }
+
+    [Test]
+    public void AStoppedProcessStaysStoppedAndGoesOnWhenContinued()
+    {
+        using Subject subject = Subject.Start(Pages, threads: true);
+        string hash = subject.Ask("h")!;
+        Live.Run("kill", "-STOP", subject.Pid.ToString());
+        using Capture capture = new(subject.Pid, RegionSelection.Anon);
+        Thread.Sleep(100);
+        Assert.That(ProcessInfo.Read(subject.Pid).State, Is.EqualTo('T'), "while it is served");
+        Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        Thread.Sleep(100);
+        Assert.That(ProcessInfo.Read(subject.Pid).State, Is.EqualTo('T'), "at the end");
+        Live.Run("kill", "-CONT", subject.Pid.ToString());
+        Assert.That(subject.Ask("h"), Is.EqualTo(hash));
+    }
+
+    [Test]
+    public void AThreadLeftInTheMiddleOfAnInjectionFindsItsWayBack([Values(0, 1, 2)] int kind)
+    {
+        using Subject subject = new(Live.Build("target"), "64", kind.ToString());
+        Assert.That(subject.ReadLine(), Is.EqualTo("ready"));
+        string? hash = kind == 2 ? null : subject.Ask("h");
+        for (int i = 0; i < 20; i++)
+        {
+            using TracedProcess stopped = TracedProcess.Seize(subject.Pid);
+            stopped.Inject(ProcMaps.Read(subject.Pid), calls =>
+            {
+                Assert.That(calls.Call(39), Is.EqualTo(subject.Pid), "getpid");
+                calls.Abandon();
+                return 0;
+            });
+        }
+        Thread.Sleep(50);
+        Assert.That(subject.Program.WaitForExit(TimeSpan.Zero), Is.Null, "it must live");
+        if (kind == 2)
+            Assert.That(ProcessInfo.Read(subject.Pid).State, Is.EqualTo('R'));
+        else
+            Assert.That(subject.Ask("h"), Is.EqualTo(hash));
+        if (kind == 1)
+            AssertUndisturbed(subject);
+    }
+
+    [Test]
+    public void AComputingThreadIsNotDisturbed()
+    {
+        using Subject subject = new(Live.Build("target"), "64", "2");
+        Assert.That(subject.ReadLine(), Is.EqualTo("ready"));
+        for (int i = 0; i < 10; i++)
+        {
+            using Capture capture = new(subject.Pid, RegionSelection.All);
+            Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+        }
+        Thread.Sleep(50);
+        Assert.That(subject.Program.WaitForExit(TimeSpan.Zero), Is.Null, "it aborts at the first wrong result");
+    }
+
+    [Test]
+    public void AnUnprivilegedTargetIsHandedTheDevice()
+    {
+        if (!File.Exists("/dev/userfaultfd"))
+            Live.Missing("/dev/userfaultfd is not there");
+        Live.RequireProgram("setpriv");
+        string program = Path.Combine(Path.GetTempPath(), $"target-{Environment.ProcessId}");
+        File.Copy(Live.Build("target"), program, true);
+        try
+        {
+            using Subject subject = new("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, Pages.ToString(), "1");
+            Assert.That(subject.ReadLine(), Is.EqualTo("ready"));
+            string hash = subject.Ask("h")!, before = subject.Traces();
+            using Capture capture = new(subject.Pid, RegionSelection.Anon);
+            Assert.That(subject.Ask("h"), Is.EqualTo(hash));
+            Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
+            AssertUndisturbed(subject);
+            Assert.That(subject.Traces(), Is.EqualTo(before));
+        }
+        finally
+        {
+            File.Delete(program);
+        }
     }
 
     private static void AssertUndisturbed(Subject subject)
