@@ -34,7 +34,7 @@ public enum Access : byte
 /// <param name="Thread">The thread, as an index into the trace's thread table.</param>
 /// <param name="Page">The page, by its address when the memory was dumped.</param>
 /// <param name="Access">Read or write.</param>
-/// <param name="Cause">Demand when this fault asked for the page; Prefetch or Background when the page was already
+/// <param name="Cause">Demand when this fault, or another thread's, asked for the page; Prefetch or Background when the page was already
 /// in flight for that reason (a late prefetch); Zero when no page had to be fetched.</param>
 /// <param name="Woken">When the daemon woke up, or turned to the fault queue, to read it.</param>
 /// <param name="Read">When the fault service was given it.</param>
@@ -87,10 +87,10 @@ public sealed class RunResult
     /// <summary>Latency of each fault that waited for a page to come (demand and late ones), in the order of resolution.</summary>
     public required IReadOnlyList<Duration> Latencies { get; init; }
 
-    /// <summary>Faults that had to ask for their page.</summary>
+    /// <summary>Faults that had to ask for their page, or that waited for one that another thread's fault had asked for.</summary>
     public required long DemandFaults { get; init; }
 
-    /// <summary>Faults for a page that was already on its way.</summary>
+    /// <summary>Faults for a page that was already on its way as prefetch or background.</summary>
     public required long LateFaults { get; init; }
 
     /// <summary>Faults answered with a zero page.</summary>

@@ -25,7 +25,8 @@ public sealed record ReplayOptions(PolicySpec Policy, LinkParameters Link, strin
 /// <summary>
 /// What-if replay: a discrete-event simulation of threads, daemon, page server and link in closed loop, around the
 /// same <see cref="FaultService"/> and policy as live. A thread that waits goes on when its page is in, thinks as long as it did
-/// when it was recorded, and touches its next page. The daemon and each lane's server do one thing at a time.
+/// when it was recorded, and touches its next page. The daemon and each lane's server do one thing at a time. A range
+/// that is being installed is there for other threads from the beginning of its install.
 /// </summary>
 public sealed class Simulation : IServiceObserver
 {
@@ -42,6 +43,7 @@ public sealed class Simulation : IServiceObserver
     private readonly List<ServiceCommand> _commands = [];
     private readonly int[] _cursor;
     private readonly long[] _serverFree;
+    private readonly ulong[] _touched;
     private readonly ulong[] _prefetched;
     private PageRange[] _requests = new PageRange[64];
     private long _linkScheduled = long.MaxValue;
@@ -64,7 +66,8 @@ public sealed class Simulation : IServiceObserver
         _link = new LinkScheduler(options.Link, transfer.Lanes);
         _cursor = new int[workload.Threads.Count];
         _serverFree = new long[transfer.Lanes];
-        _prefetched = new ulong[(_map.Count + 63) / 64];
+        _touched = new ulong[(_map.Count + 63) / 64];
+        _prefetched = new ulong[_touched.Length];
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -127,17 +130,13 @@ public sealed class Simulation : IServiceObserver
         while (true)
         {
             long page = touches.Pages[cursor];
-            if (_map[page] != PageState.Resident)
+            bool resident = _map[page] == PageState.Resident;
+            CountTouch(page, resident);
+            if (!resident)
             {
                 _cursor[thread] = cursor;
                 _events.Push(time + _costs.FaultDelivery.Nanoseconds, SimEventKind.Fault, thread);
                 return;
-            }
-            ulong bit = 1ul << (int)(page & 63);
-            if ((_prefetched[page >> 6] & bit) != 0)
-            {
-                _prefetched[page >> 6] &= ~bit;
-                _useful++;
             }
             if (!Advance(thread, ref cursor, time))
                 return;
@@ -149,6 +148,20 @@ public sealed class Simulation : IServiceObserver
                 return;
             }
         }
+    }
+
+    /// <summary>The first touch of a prefetched page decides whether it came in time.</summary>
+    private void CountTouch(long page, bool resident)
+    {
+        ulong bit = 1ul << (int)(page & 63);
+        _touched[page >> 6] |= bit;
+        if ((_prefetched[page >> 6] & bit) == 0)
+            return;
+        _prefetched[page >> 6] &= ~bit;
+        if (resident)
+            _useful++;
+        else
+            _latePrefetch++;
     }
 
     /// <summary>The touch at the cursor is done; false when it was the last.</summary>
@@ -273,18 +286,24 @@ public sealed class Simulation : IServiceObserver
     }
 
     /// <inheritdoc/>
-    void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause) =>
+    void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause)
+    {
         _metrics.OnRequested(time, space, range, cause);
+        if (cause != Cause.Prefetch || !_map.TryIndex(range.Start, out long index))
+            return;
+        for (long i = index; i < index + range.Count; i++)
+        {
+            ulong bit = 1ul << (int)(i & 63);
+            // Already touched: the fault is on its way to the daemon.
+            if ((_touched[i >> 6] & bit) != 0)
+                _latePrefetch++;
+            else
+                _prefetched[i >> 6] |= bit;
+        }
+    }
 
     /// <inheritdoc/>
-    void IServiceObserver.OnInstalled(in InstallRecord install)
-    {
-        _metrics.OnInstalled(install);
-        if (install.Cause != Cause.Prefetch || !_map.TryIndex(install.Range.Start, out long index))
-            return;
-        for (long i = index; i < index + install.Range.Count; i++)
-            _prefetched[i >> 6] |= 1ul << (int)(i & 63);
-    }
+    void IServiceObserver.OnInstalled(in InstallRecord install) => _metrics.OnInstalled(install);
 
     /// <inheritdoc/>
     void IServiceObserver.OnResolved(in FaultRecord fault)
@@ -292,13 +311,6 @@ public sealed class Simulation : IServiceObserver
         _metrics.OnResolved(fault);
         TouchSequence touches = _workload.Threads[fault.Thread];
         int cursor = _cursor[fault.Thread];
-        long page = touches.Pages[cursor];
-        ulong bit = 1ul << (int)(page & 63);
-        // Of all threads that wait for a prefetched page, one counts. Its mark was set when it was installed, just now,
-        // or while this fault was on its way to the daemon: late in both cases.
-        if ((_prefetched[page >> 6] & bit) != 0)
-            _latePrefetch++;
-        _prefetched[page >> 6] &= ~bit;
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
         if (!Advance(fault.Thread, ref cursor, running))
             return;

@@ -1,0 +1,310 @@
+using Testbed.Core;
+using Testbed.Replay;
+
+namespace Replay.Tests;
+
+/// <summary>
+/// The same world as <see cref="Simulation"/>, written a second time, page by page, without fault service, policy
+/// objects, link scheduler, bitmaps or heap: lists, searched from the start each time. Knows demand and next-n.
+/// Two things at the same nanosecond have no order here; then it says so and the case does not count.
+/// </summary>
+internal sealed class Reference
+{
+    private enum State { Hole, Lazy, InFlight, Resident }
+
+    private sealed class Page(int area, State state)
+    {
+        public readonly int Area = area;
+        public State State = state;
+        public long FirstTouch = -1;
+        public bool FirstTouchWaited;
+        public bool Prefetched;
+        public Cause Cause;
+    }
+
+    private sealed record Reply(int First, int Pages, Cause Cause, int Lane, long Ready)
+    {
+        public int Left { get; set; } = Pages;
+    }
+
+    private sealed record Wait(int Thread, int Page, long Since, Cause Cause);
+
+    /// <summary>Thread or Reply tells which: a touch (due), a fault on its way, or pages on their way.</summary>
+    private sealed record Happening(long Time, int Thread, bool IsFault, int First, int Pages, Reply? Reply);
+
+    private readonly ReplayWorkload _workload;
+    private readonly TransferOptions _transfer;
+    private readonly LinkParameters _link;
+    private readonly HostCosts _costs;
+    private readonly int _n;
+    private readonly bool _background;
+    private readonly List<Page> _pages = [];
+    private readonly int[] _cursor;
+    private readonly long[] _serverFree;
+    private readonly List<Happening> _happenings = [];
+    private readonly List<Happening> _inbox = [];
+    private readonly List<Reply>[] _queues;
+    private readonly List<Wait> _waits = [];
+    private long _linkFree, _daemon;
+    private int _turn;
+    private bool _busy;
+
+    /// <param name="workload">What is touched.</param>
+    /// <param name="options">Everything but the policy.</param>
+    /// <param name="n">Pages of prefetch behind each fault; 0 for demand.</param>
+    /// <param name="background">Whether the rest follows in address order.</param>
+    public Reference(ReplayWorkload workload, ReplayOptions options, int n, bool background)
+    {
+        (_workload, _link, _costs, _n, _background) = (workload, options.Link, options.Costs, n, background);
+        _transfer = options.Transfer!;
+        for (int area = 0; area < workload.Image.Areas.Count; area++)
+        {
+            PageRange range = workload.Image.Areas[area].Range;
+            for (PageNumber p = range.Start; p < range.End; p += 1)
+                _pages.Add(new Page(area, workload.Image.Present.Any(r => r.Contains(p)) ? State.Lazy : State.Hole));
+        }
+        _cursor = new int[workload.Threads.Count];
+        _serverFree = new long[_transfer.Lanes];
+        _queues = [.. _serverFree.Select(_ => new List<Reply>())];
+    }
+
+    public bool IsAmbiguous { get; private set; }
+
+    public List<long> Latencies { get; } = [];
+
+    public List<(long Time, int Page, int Count, Cause Cause)> Installs { get; } = [];
+
+    public long Demand { get; private set; }
+
+    public long Late { get; private set; }
+
+    public long Zero { get; private set; }
+
+    public long Stall { get; private set; }
+
+    public long End { get; private set; }
+
+    public long FirstResponse { get; private set; }
+
+    public long Requested { get; private set; }
+
+    public PrefetchCounts Prefetch => new(
+        _pages.Count(p => p.Prefetched),
+        _pages.Count(p => p is { Prefetched: true, FirstTouch: >= 0, FirstTouchWaited: false }),
+        _pages.Count(p => p is { Prefetched: true, FirstTouch: >= 0, FirstTouchWaited: true }),
+        _pages.Count(p => p is { Prefetched: true, FirstTouch: < 0 }));
+
+    public void Run()
+    {
+        for (int thread = 0; thread < _cursor.Length; thread++)
+            Schedule(thread, 0);
+        Fill();
+        _busy = true;
+        while (true)
+        {
+            long next = _happenings.Count == 0 ? long.MaxValue : _happenings.Min(h => h.Time);
+            long link = LinkStart();
+            IsAmbiguous = _happenings.Count(h => h.Time == next) > 1 || (next == link && next != long.MaxValue);
+            if (IsAmbiguous)
+                return;
+            // What happens while the daemon works, or at the very end of it, happens before it looks up.
+            if (_busy && _daemon < Math.Min(next, link))
+                LookUp();
+            else if (next == long.MaxValue && link == long.MaxValue)
+                return;
+            else if (link < next)
+                Depart(link);
+            else
+                Happen(_happenings.Single(h => h.Time == next));
+        }
+    }
+
+    private void Schedule(int thread, long from)
+    {
+        TouchSequence touches = _workload.Threads[thread];
+        if (_cursor[thread] == touches.Pages.Length)
+            return;
+        long saved = (_costs.FaultDelivery + _costs.ThreadWake).Nanoseconds;
+        long think = Math.Max(0, touches.Think[_cursor[thread]] - saved);
+        _happenings.Add(new Happening(from + think, thread, false, (int)touches.Pages[_cursor[thread]], 1, null));
+    }
+
+    private void Happen(Happening h)
+    {
+        _happenings.Remove(h);
+        if (h.Reply is null && !h.IsFault)
+        {
+            Touch(h);
+            return;
+        }
+        _inbox.Add(h);
+        if (_busy)
+            return;
+        _daemon = h.Time;
+        LookUp();
+    }
+
+    private void Touch(Happening h)
+    {
+        Page page = _pages[h.First];
+        bool waits = page.State != State.Resident;
+        if (page.FirstTouch < 0)
+            (page.FirstTouch, page.FirstTouchWaited) = (h.Time, waits);
+        if (waits)
+            _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds, IsFault = true });
+        else
+            Touched(h.Thread, h.Time);
+    }
+
+    private void Touched(int thread, long time)
+    {
+        if (++_cursor[thread] == _workload.Threads[thread].BeforeFirstResponse)
+            FirstResponse = Math.Max(FirstResponse, time);
+        if (_cursor[thread] == _workload.Threads[thread].Pages.Length)
+            End = Math.Max(End, time);
+        Schedule(thread, time);
+    }
+
+    private void LookUp()
+    {
+        if (_inbox.Count > 0)
+        {
+            Happening h = _inbox[0];
+            _inbox.RemoveAt(0);
+            if (h.IsFault)
+                Fault(h.Thread, h.First);
+            else
+                Install(h);
+            _busy = true;
+            return;
+        }
+        if (!Fill())
+            _busy = false;
+    }
+
+    private void Fault(int thread, int index)
+    {
+        Page page = _pages[index];
+        State before = page.State;
+        _waits.Add(new Wait(thread, index, _daemon, before switch
+        {
+            State.Lazy => Cause.Demand,
+            State.InFlight => page.Cause,
+            _ => Cause.Zero,
+        }));
+        if (before == State.Lazy)
+            Request(index, 1, Cause.Demand);
+        if (before is State.Hole or State.Resident)
+        {
+            page.State = State.Resident;
+            _daemon += _costs.InstallPerCall.Nanoseconds + _costs.InstallPerPage.Nanoseconds;
+            Answer(w => w.Page == index);
+        }
+        else
+        {
+            PrefetchBehind(index);
+        }
+    }
+
+    private void PrefetchBehind(int fault)
+    {
+        for (int i = fault + 1; i <= fault + _n && i < _pages.Count && _pages[i].Area == _pages[fault].Area;)
+        {
+            int run = LazyRun(i, Math.Min(fault + _n + 1, i + Budget(Cause.Prefetch)));
+            if (run > 0)
+                Request(i, run, Cause.Prefetch);
+            i += Math.Max(1, run);
+        }
+    }
+
+    private bool Fill()
+    {
+        bool asked = false;
+        for (int i = 0; _background && i < _pages.Count;)
+        {
+            int run = LazyRun(i, i + Budget(Cause.Background));
+            if (run > 0)
+                Request(i, run, Cause.Background);
+            asked |= run > 0;
+            i += Math.Max(1, run);
+        }
+        return asked;
+    }
+
+    private int Budget(Cause cause) => (int)Math.Min(
+        _transfer.MaxRequest / 4096,
+        _transfer.MaxInFlight / 4096 - _pages.Count(p => p.State == State.InFlight && p.Cause == cause));
+
+    private int LazyRun(int from, int end)
+    {
+        int i = from;
+        while (i < end && i < _pages.Count && _pages[i].State == State.Lazy && _pages[i].Area == _pages[from].Area)
+            i++;
+        return i - from;
+    }
+
+    private void Request(int first, int count, Cause cause)
+    {
+        foreach (Page page in _pages.GetRange(first, count))
+        {
+            (page.State, page.Cause) = (State.InFlight, cause);
+            page.Prefetched |= cause == Cause.Prefetch;
+        }
+        Requested += count;
+        _daemon += _costs.RequestSend.Nanoseconds;
+        int lane = cause == Cause.Demand ? 0 : Math.Min(cause == Cause.Prefetch ? 1 : 2, _transfer.Lanes - 1);
+        _serverFree[lane] = Math.Max(_daemon, _serverFree[lane])
+            + _costs.ServerPerRequest.Nanoseconds + count * _costs.ServerPerPage.Nanoseconds;
+        _queues[lane].Add(new Reply(first, count, cause, lane, _serverFree[lane]));
+    }
+
+    private long LinkStart()
+    {
+        long ready = _queues.Where(q => q.Count > 0).Select(q => q[0].Ready).DefaultIfEmpty(long.MaxValue).Min();
+        return Math.Max(ready, _linkFree);
+    }
+
+    private void Depart(long start)
+    {
+        while (_queues[_turn].Count == 0 || _queues[_turn][0].Ready > start)
+            _turn = (_turn + 1) % _queues.Length;
+        Reply reply = _queues[_turn][0];
+        int pages = Math.Min(4, reply.Left);
+        double seconds = _link.Rate.IsUnlimited ? 0 : pages * 4096 / _link.Rate.BytesPerSecond;
+        _linkFree = start + (long)Math.Ceiling(seconds * 1e9);
+        _happenings.Add(new Happening(
+            _linkFree + _link.RoundTrip.Nanoseconds, -1, false, reply.First + reply.Pages - reply.Left, pages, reply));
+        reply.Left -= pages;
+        if (reply.Left == 0)
+            _queues[_turn].RemoveAt(0);
+        _turn = (_turn + 1) % _queues.Length;
+    }
+
+    private void Install(Happening h)
+    {
+        _daemon += _costs.InstallPerCall.Nanoseconds + h.Pages * _costs.InstallPerPage.Nanoseconds;
+        foreach (Page page in _pages.GetRange(h.First, h.Pages))
+            page.State = State.Resident;
+        Installs.Add((_daemon, h.First, h.Pages, h.Reply!.Cause));
+        Answer(w => w.Page >= h.First && w.Page < h.First + h.Pages);
+    }
+
+    private void Answer(Predicate<Wait> whom)
+    {
+        foreach (Wait wait in _waits.FindAll(whom))
+        {
+            _waits.Remove(wait);
+            long latency = _daemon - wait.Since;
+            Stall += latency;
+            if (wait.Cause == Cause.Zero)
+                Zero++;
+            else
+                Latencies.Add(latency);
+            if (wait.Cause == Cause.Demand)
+                Demand++;
+            else if (wait.Cause != Cause.Zero)
+                Late++;
+            Touched(wait.Thread, _daemon + _costs.ThreadWake.Nanoseconds);
+        }
+    }
+}
