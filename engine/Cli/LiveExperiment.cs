@@ -28,14 +28,7 @@ internal sealed class LiveExperiment(Scenario scenario, string directory, Progre
     public LiveOutcome Run()
     {
         Directory.CreateDirectory(directory);
-        var workload = new Workload(_workload, scenario.Seed);
-        progress.Line($"starting and filling {_workload.Name}");
-        using RunningWorkload running = workload.Start();
-        running.Fill();
-        string digest = running.Check();
-        // Our own client's code is compiled now, and not on the first run's time.
-        using (RunningLoad warmUp = running.StartLoad(Duration.FromSeconds(1), 1000))
-            _ = warmUp.Wait();
+        using var running = new WorkloadRun(_workload, scenario.Seed, progress);
         Trace capture = Capture(running);
         IReadOnlyList<PageNumber> recording = capture.FirstTouches().Recording;
         var results = new List<RunResult>();
@@ -47,47 +40,28 @@ internal sealed class LiveExperiment(Scenario scenario, string directory, Progre
                     results.Add(Measure(running, PolicyCatalog.Parse(policy), link, recording, repetition));
             }
         }
-        if (running.Check() is { } after && after != digest)
-            throw new BadInputException($"{_workload.Name}: data digest was {digest} before and is {after} after; expected no change");
+        running.CheckData();
         results.AddRange(Experiment.Replay(TraceWorkload.From(capture), scenario));
         return new LiveOutcome(capture, results);
     }
 
-    private Trace Capture(RunningWorkload running)
+    private Trace Capture(WorkloadRun running)
     {
         LiveOptions options = OptionsFor(PolicyCatalog.Parse("demand"), new LinkSpec("local", LinkParameters.Unshaped), [], "capture.trace");
-        RunOnce(running, options);
+        running.Run(options, scenario.Live.Duration, scenario.Live.Requests, cancel);
         return Trace.Load(options.TracePath!);
     }
 
-    private RunResult Measure(RunningWorkload running, PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, int repetition)
+    private RunResult Measure(WorkloadRun running, PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, int repetition)
     {
         progress.Line($"live: {policy.Text} over {link.Text}, run {repetition + 1} of {scenario.Live.Repetitions}");
         LiveOptions options = OptionsFor(policy, link, recording, $"live-{Safe(policy.Text)}-{Safe(link.Text)}-{repetition}.trace") with { TraceEvents = true };
-        RunResult result = RunOnce(running, options).Result;
+        RunResult result = running.Run(options, scenario.Live.Duration, scenario.Live.Requests, cancel).Result;
         Trace trace = Trace.Load(options.TracePath!);
         ulong replayed = TraceWorkload.ExactHash(trace, options.EffectiveTransfer, policy, recording);
         if (replayed != result.CommandHash)
             throw new InvalidOperationException($"{trace.Name}: exact replay gave command hash {replayed:x16}, live {result.CommandHash:x16}");
         return result;
-    }
-
-    private LiveEnd RunOnce(RunningWorkload running, LiveOptions options)
-    {
-        using LiveSession session = LiveSession.Begin(
-            running.Pid, options, (done, all) => progress.Show("dumping", done, all, "B"), cancel);
-        _ = running.FirstResponse();
-        session.TimeToFirstResponse = session.Elapsed;
-        using (RunningLoad load = running.StartLoad(scenario.Live.Duration, scenario.Live.Requests))
-        {
-            session.WaitWhile(() => !load.HasEnded,
-                () => progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), cancel);
-            load.Stop();
-            if (load.Wait().Error is { } error)
-                throw new BadInputException($"{_workload.Name}: load: {error}");
-        }
-        cancel.ThrowIfCancellationRequested();
-        return session.End(EndState.Drained, resident => progress.Show("restoring", resident, session.Image.PresentPages, " pages"));
     }
 
     private LiveOptions OptionsFor(PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, string trace) => new()
