@@ -141,6 +141,8 @@ internal sealed class ProgramLoad(ChildProcess program) : RunningLoad
 
     public override void Stop()
     {
+        if (_result is not null)
+            return;
         _stopped = true;
         program.Kill();
     }
