@@ -4,13 +4,21 @@ using Testbed.Core;
 
 namespace Testbed.Scenarios;
 
-/// <summary>A value that JSON holds as a string of a documented form.</summary>
-internal abstract class TextConverter<T>(string form, string pattern) : JsonConverter<T>
+/// <summary>The documented form of a value that JSON holds as a string.</summary>
+internal interface ITextForm
 {
     /// <summary>What is expected, in words.</summary>
-    public string Form => form;
+    string Form { get; }
 
     /// <summary>The same as a regular expression, for editors that know JSON schemas.</summary>
+    string Pattern { get; }
+}
+
+/// <summary>A value that JSON holds as a string of a documented form.</summary>
+internal abstract class TextConverter<T>(string form, string pattern) : JsonConverter<T>, ITextForm
+{
+    public string Form => form;
+
     public string Pattern => pattern;
 
     protected abstract T Parse(string text);
@@ -55,3 +63,6 @@ internal sealed class LinkConverter() : TextConverter<LinkSpec>(LinkSpec.Form, "
 
     protected override string Format(LinkSpec value) => value.Text;
 }
+
+/// <summary>Enum members by their names in camelCase, never by number.</summary>
+internal sealed class NameConverter<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.CamelCase, allowIntegerValues: false) where T : struct, Enum;

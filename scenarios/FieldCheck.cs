@@ -32,9 +32,17 @@ internal readonly partial record struct FieldCheck(string File)
         Require(path, size.Bytes % PageNumber.Size == 0, $"\"{size}\"", "whole pages: a multiple of 4KiB");
     }
 
+    public void Strings(string path, IEnumerable<string> values)
+    {
+        int i = 0;
+        foreach (string? value in values)
+            Require($"{path}[{i++}]", value is not null, "null", "a string");
+    }
+
     public void Unique(string path, IReadOnlyList<string> values)
     {
         Require(path, values.Count > 0, "empty", "at least one");
+        Strings(path, values);
         for (int i = 1; i < values.Count; i++)
             Require($"{path}[{i}]", !values.Take(i).Contains(values[i]), $"\"{values[i]}\" is there twice", "each once");
     }

@@ -137,10 +137,12 @@ internal sealed class ProgramLoad(ChildProcess program) : RunningLoad
     private LoadResult? _result;
     private bool _stopped;
 
-    public override bool HasEnded => program.HasExited;
+    public override bool HasEnded => _result is not null || program.HasExited;
 
     public override void Stop()
     {
+        if (_result is not null)
+            return;
         _stopped = true;
         program.Kill();
     }

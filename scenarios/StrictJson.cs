@@ -1,5 +1,4 @@
 using System.ComponentModel;
-using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Schema;
@@ -12,7 +11,6 @@ namespace Testbed.Scenarios;
 
 [JsonSourceGenerationOptions(JsonSerializerDefaults.Strict,
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    UseStringEnumConverter = true,
     Converters = [typeof(DurationConverter), typeof(ByteSizeConverter), typeof(LinkConverter)],
     ReadCommentHandling = JsonCommentHandling.Skip,
     WriteIndented = true)]
@@ -44,7 +42,7 @@ internal static partial class StrictJson
         }
         catch (JsonException e)
         {
-            throw new BadInputException($"{file}: {Explain(e)}", e);
+            throw new BadInputException($"{file}: {Explain(e, type)}", e);
         }
     }
 
@@ -72,25 +70,25 @@ internal static partial class StrictJson
     {
         if (schema is not JsonObject o)
             o = [];
-        (string Form, string Pattern)? text = context.TypeInfo.Converter switch
-        {
-            TextConverter<Duration> c => (c.Form, c.Pattern),
-            TextConverter<ByteSize> c => (c.Form, c.Pattern),
-            TextConverter<LinkSpec> c => (c.Form, c.Pattern),
-            _ => null,
-        };
-        if (text is { } t)
-            o = new JsonObject { ["type"] = "string", ["pattern"] = t.Pattern, ["description"] = t.Form };
+        JsonObject? text = TextForm(Nullable.GetUnderlyingType(context.TypeInfo.Type) ?? context.TypeInfo.Type);
+        if (text is not null)
+            o = text;
+        if (context.TypeInfo is { Kind: JsonTypeInfoKind.Enumerable, ElementType: { } element } && TextForm(element) is { } items)
+            o["items"] = items;
         if (context.PropertyInfo?.AttributeProvider?.GetCustomAttributes(typeof(DescriptionAttribute), inherit: false) is [DescriptionAttribute about, ..])
         {
-            o.Remove("description");
-            o.Insert(0, "description", text is null ? about.Description : $"{about.Description}: {text.Value.Form}");
+            string form = o.Remove("description", out JsonNode? known) ? $": {known}" : "";
+            o.Insert(0, "description", about.Description + form);
         }
         return o.Count == 0 ? schema : o;
     }
 
+    private static JsonObject? TextForm(Type type) => ScenarioJson.Default.Options.GetConverter(type) is ITextForm text
+        ? new JsonObject { ["description"] = text.Form, ["type"] = "string", ["pattern"] = text.Pattern }
+        : null;
+
     /// <summary>The serializer's messages speak to programmers; these speak to the writer of the file.</summary>
-    private static string Explain(JsonException e)
+    private static string Explain(JsonException e, JsonTypeInfo root)
     {
         string path = e.Path ?? "$";
         string message = e.Message;
@@ -100,8 +98,8 @@ internal static partial class StrictJson
             return $"{path}: missing field {missing.Groups[2].Value.Replace('\'', '"')}; expected {Fields(missing.Groups[1].Value)}";
         if (Doubled().Match(message) is { Success: true } doubled)
             return $"{path}: field \"{doubled.Groups[1].Value}\" is given twice; expected once";
-        if (WrongType().Match(message) is { Success: true } wrong)
-            return $"{path}: a value of the wrong type or out of range; expected {FriendlyType(wrong.Groups[1].Value)}";
+        if (message.StartsWith("The JSON value could not be converted", StringComparison.Ordinal))
+            return $"{path}: a value of the wrong type or out of range; expected {FriendlyType(TypeAt(root, path))}";
         if (message.Contains("Null", StringComparison.Ordinal) || message.Contains("null", StringComparison.Ordinal))
             return $"{path}: null; expected a value";
         return e.InnerException is BadInputException || !message.Contains("LineNumber", StringComparison.Ordinal)
@@ -117,19 +115,34 @@ internal static partial class StrictJson
             : "the fields " + string.Join(", ", info.Properties.Where(p => p.Name[0] != '$').Select(p => p.IsRequired ? p.Name : $"[{p.Name}]"));
     }
 
-    private static string FriendlyType(string type)
+    /// <summary>The type that belongs at a path: the message may name the one around it.</summary>
+    private static Type TypeAt(JsonTypeInfo root, string path)
     {
-        if (typeof(StrictJson).Assembly.GetType(type) is { IsEnum: true } names)
-            return "one of " + string.Join(", ", Enum.GetNames(names).Select(n => $"\"{JsonNamingPolicy.CamelCase.ConvertName(n)}\""));
-        return type switch
+        Type type = root.Type;
+        foreach (Match step in PathStep().Matches(path))
         {
-            "System.String" => "a string",
-            "System.Int32" or "System.Int64" => "a whole number",
-            "System.UInt64" => "a whole number, not negative",
-            "System.Double" => "a number",
-            "System.Boolean" => "true or false",
-            _ when type.Contains("Dictionary", StringComparison.Ordinal) => "an object with string values",
-            _ when type.Contains("List", StringComparison.Ordinal) || type.EndsWith("[]", StringComparison.Ordinal) => "an array",
+            JsonTypeInfo? info = ScenarioJson.Default.GetTypeInfo(Nullable.GetUnderlyingType(type) ?? type);
+            type = info?.ElementType ?? info?.Properties.FirstOrDefault(p => p.Name == step.Groups[1].Value)?.PropertyType ?? type;
+        }
+        return Nullable.GetUnderlyingType(type) ?? type;
+    }
+
+    private static string FriendlyType(Type type)
+    {
+        if (type.IsEnum)
+            return "one of " + string.Join(", ", Enum.GetNames(type).Select(n => $"\"{JsonNamingPolicy.CamelCase.ConvertName(n)}\""));
+        if (type == typeof(string))
+            return "a string";
+        if (type == typeof(ulong))
+            return "a whole number, not negative";
+        if (type == typeof(int) || type == typeof(long))
+            return "a whole number";
+        if (type == typeof(double))
+            return "a number";
+        return ScenarioJson.Default.GetTypeInfo(type)?.Kind switch
+        {
+            JsonTypeInfoKind.Enumerable => "an array",
+            JsonTypeInfoKind.Dictionary => "an object with string values",
             _ => "an object",
         };
     }
@@ -143,6 +156,6 @@ internal static partial class StrictJson
     [GeneratedRegex(@"^Duplicate property '(.*?)'")]
     private static partial Regex Doubled();
 
-    [GeneratedRegex(@"^The JSON value could not be converted to (.*?)\. Path:")]
-    private static partial Regex WrongType();
+    [GeneratedRegex(@"\.([^.\[\]]+)|\[")]
+    private static partial Regex PathStep();
 }

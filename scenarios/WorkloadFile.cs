@@ -5,6 +5,7 @@ using Testbed.Core;
 namespace Testbed.Scenarios;
 
 /// <summary>How a workload is spoken to.</summary>
+[JsonConverter(typeof(NameConverter<Protocol>))]
 public enum Protocol
 {
     /// <summary>RESP, as redis speaks it. A request is words with spaces between.</summary>
@@ -18,6 +19,7 @@ public enum Protocol
 }
 
 /// <summary>How keys are drawn.</summary>
+[JsonConverter(typeof(NameConverter<KeyDistribution>))]
 public enum KeyDistribution
 {
     /// <summary>Each as likely as the other.</summary>
@@ -196,6 +198,11 @@ public sealed record WorkloadFile
             if (program is not null)
                 field.Require("programs", Programs.ContainsKey(program), $"no package for \"{program}\"", "each program with its Debian package");
         }
+        field.Strings("arguments", Arguments);
+        field.Strings("fill.program.arguments", Fill.Program?.Arguments ?? []);
+        field.Strings("load.program.arguments", Load.Program?.Arguments ?? []);
+        field.Strings("programs", Programs.Values);
+        field.Strings("environment", Environment.Values);
         field.Require("arguments", UsesUnixSocket || Arguments.Any(a => a.Contains("{port}", StringComparison.Ordinal)),
             "neither {port} nor {unixsocket}", "one of them, so that the program can be reached");
         field.Range("keys", Keys, 1, 1_000_000_000);

@@ -1,0 +1,47 @@
+using BenchmarkDotNet.Attributes;
+using Testbed.Core;
+using Testbed.Policies;
+using Testbed.Replay;
+
+namespace Benchmarks;
+
+/// <summary>How many touches a second a replay does on one core, for every policy.</summary>
+[InProcess]
+[MemoryDiagnoser]
+public class ReplayBenchmark
+{
+    private const int Touches = 150_000;
+    private ReplayWorkload _workload = null!;
+    private ReplayOptions _options = null!;
+
+    /// <summary>Every policy of the catalog.</summary>
+    [ParamsSource(nameof(Policies))]
+    public string Policy { get; set; } = "demand";
+
+    /// <summary>Threads of the workload.</summary>
+    [Params(1, 4)]
+    public int Threads { get; set; }
+
+    /// <summary>Random order, or that of addresses.</summary>
+    [Params(true, false)]
+    public bool Random { get; set; }
+
+    /// <summary>The catalog.</summary>
+    public static IEnumerable<string> Policies => PolicyCatalog.Names;
+
+    /// <summary>Makes the workload.</summary>
+    [GlobalSetup]
+    public void Setup()
+    {
+        _workload = SyntheticWorkload.Make(Touches, Threads, Random);
+        _options = OptionsFor(Policy);
+    }
+
+    /// <summary>One whole replay; the time shown is that of one touch.</summary>
+    [Benchmark(OperationsPerInvoke = Touches)]
+    public RunResult Replay() => Simulation.Run(_workload, _options);
+
+    /// <summary>A policy as it is without options.</summary>
+    public static ReplayOptions OptionsFor(string policy) =>
+        new(PolicyCatalog.Parse(policy), SyntheticWorkload.Link, "1Gbit/s,1ms") { Costs = SyntheticWorkload.Costs };
+}

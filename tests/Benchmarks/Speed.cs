@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using Testbed.Core;
+using Testbed.Policies;
+using Testbed.Replay;
+
+namespace Benchmarks;
+
+/// <summary>
+/// The same replays as <see cref="ReplayBenchmark"/>, quickly: best of some runs, in touches a second, with a hash over
+/// all results that must not change when only the speed is to change.
+/// </summary>
+public static class Speed
+{
+    /// <summary>Prints a line for each case, and the hash of all of them.</summary>
+    public static ulong Run(int touches, int runs, TextWriter output, string only = "")
+    {
+        ulong all = 0;
+        output.WriteLine($"{"policy",-24} {"order",-10} threads  touches/s  hash");
+        foreach (string policy in PolicyCatalog.Names.Where(p => p.Contains(only, StringComparison.Ordinal)))
+        {
+            foreach ((bool random, int threads) in new[] { (true, 1), (true, 4), (false, 1), (false, 4) })
+            {
+                ReplayWorkload workload = SyntheticWorkload.Make(touches, threads, random);
+                ReplayOptions options = ReplayBenchmark.OptionsFor(policy);
+                TimeSpan best = TimeSpan.MaxValue;
+                ulong hash = 0;
+                for (int i = 0; i < runs; i++)
+                {
+                    long start = Stopwatch.GetTimestamp();
+                    RunResult result = Simulation.Run(workload, options);
+                    TimeSpan took = Stopwatch.GetElapsedTime(start);
+                    best = took < best ? took : best;
+                    hash = Hash(result);
+                }
+                output.WriteLine($"{policy,-24} {(random ? "random" : "address"),-10} {threads,7} {touches / best.TotalSeconds,10:0.00e0}  {hash:x16}");
+                all = Mix(all, hash);
+            }
+        }
+        output.WriteLine($"hash of all results: {all:x16}");
+        return all;
+    }
+
+    private static ulong Hash(RunResult r)
+    {
+        ulong hash = r.CommandHash;
+        foreach (Duration latency in r.Latencies)
+            hash = Mix(hash, (ulong)latency.Nanoseconds);
+        foreach ((Instant time, long pages) in r.Residency)
+            hash = Mix(Mix(hash, (ulong)time.Nanoseconds), (ulong)pages);
+        foreach (InstallRecord install in r.Installs)
+            hash = Mix(Mix(hash, (ulong)install.Time.Nanoseconds), install.Range.Start.Value ^ ((ulong)install.Cause << 56));
+        foreach (long value in new[]
+        {
+            r.DemandFaults, r.LateFaults, r.ZeroFaults, r.TotalStall.Nanoseconds, r.WorkloadTime.Nanoseconds, r.Bytes,
+            r.Prefetch.Issued, r.Prefetch.Useful, r.Prefetch.Late, r.Prefetch.Unused,
+        })
+            hash = Mix(hash, (ulong)value);
+        return hash;
+    }
+
+    private static ulong Mix(ulong hash, ulong value) => System.Numerics.BitOperations.RotateLeft(hash ^ value, 23) * 0x9E3779B97F4A7C15;
+}

@@ -1,0 +1,118 @@
+using System.Diagnostics;
+using NUnit.Framework;
+using Testbed.Core;
+
+namespace Testbed.Scenarios.Tests;
+
+/// <summary>The real programs: started, filled, loaded, checked, stopped, and nothing left behind.</summary>
+[NonParallelizable]
+public sealed class RealProcessTests
+{
+    [TestCase("redis-small", "redis-server", 50)]
+    [TestCase("memcached-small", "memcached", 50)]
+    [TestCase("python", "python3", 15)]
+    [TestCase("node", "node", 50)]
+    [TestCase("java", "java", 50)]
+    public void RunsFromStartToStop(string name, string program, int megabytes)
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload(name));
+        Workload workload = Installed(file);
+        int pid;
+        string folder;
+        using (RunningWorkload running = workload.Start())
+        {
+            pid = running.Pid;
+            folder = Path.GetDirectoryName(running.LogFile)!;
+            Assert.That(Process.GetProcessById(pid).ProcessName, Does.StartWith(program), "the pid is the program's own");
+            running.Fill();
+            using (var process = Process.GetProcessById(pid))
+                Assert.That(process.WorkingSet64 / 1_000_000, Is.GreaterThan(megabytes), "resident MB after the fill");
+
+            string before = running.Check();
+            LoadResult load;
+            using (RunningLoad going = running.StartLoad(Duration.FromSeconds(1)))
+            {
+                Assert.That(running.FirstResponse(), Is.GreaterThan(Duration.Zero));
+                load = going.Wait();
+            }
+            Assert.That(load.Error, Is.Null);
+            Assert.That(load.Missing, Is.Zero, "every key of the load is one that was filled in");
+            Assert.That(load.Samples, Has.Count.GreaterThan(1000));
+            Assert.That(load.Samples[^1].Time, Is.GreaterThan(new Instant(500_000_000)));
+            Assert.That(load.Samples, Is.Ordered.By(nameof(LoadSample.Time)));
+            Assert.That(running.Check(), Is.EqualTo(before));
+            TestContext.Out.WriteLine($"{name}: {load.Samples.Count} requests/s, median {load.Samples.Select(s => s.Latency).Order().ElementAt(load.Samples.Count / 2)}, digest {before}");
+        }
+        Assert.That(Directory.Exists($"/proc/{pid}"), Is.False, "the process is gone");
+        Assert.That(Directory.Exists(folder), Is.False, "its folder is gone");
+    }
+
+    [Test]
+    public void ChangedDataChangesTheDigest()
+    {
+        using RunningWorkload running = Installed(WorkloadFile.FromFile(Repository.Workload("memcached-small"))).Start();
+        running.Fill();
+        string before = running.Check();
+        using (WorkloadClient client = running.Connect())
+            Assert.That(client.Ask("set key:000000000042 0 0 1\r\nx").Kind, Is.EqualTo(ReplyKind.Value));
+        Assert.That(running.Check(), Is.Not.EqualTo(before));
+        using (WorkloadClient client = running.Connect())
+            Assert.That(client.Ask("delete key:000000000042").Kind, Is.EqualTo(ReplyKind.Value));
+        Assert.That(() => running.Check(), Throws.TypeOf<BadInputException>().With.Message.Contains("1 of 60000 keys are missing"));
+    }
+
+    [Test]
+    public void RedisBenchmarkHitsTheKeysThatWereFilledIn()
+    {
+        // The same names: every key that redis-benchmark asks for is there, so no new miss is counted.
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small")) with
+        {
+            Programs = new Dictionary<string, string> { ["redis-server"] = "redis-server", ["redis-benchmark"] = "redis-tools" },
+            Load = new LoadStep
+            {
+                Program = new ProgramCall { Command = "redis-benchmark", Arguments = ["-p", "{port}", "-t", "get", "-r", "60000", "-n", "20000", "-q"] },
+            },
+        };
+        using RunningWorkload running = Installed(file).Start();
+        running.Fill();
+        using (RunningLoad load = running.StartLoad(Duration.FromSeconds(60)))
+            Assert.That(load.Wait().Error, Is.Null);
+        using WorkloadClient client = running.Connect();
+        string info = client.Ask("INFO stats").ToString();
+        Assert.That(info, Does.Contain("keyspace_hits:20000").And.Contains("keyspace_misses:0"));
+    }
+
+    [Test]
+    public void ProgramThatEndsAtOnceIsReportedWithItsLastLine()
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small"));
+        file = file with { Arguments = [.. file.Arguments, "--no-such-option", "1"] };
+        Assert.That(() => Installed(file).Start(), Throws.TypeOf<BadInputException>()
+            .With.Message.Contains("redis-server ended at once").And.Message.Contains("Bad directive"));
+    }
+
+    [Test]
+    public void MissingProgramIsReportedWithItsPackage()
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small")) with
+        {
+            Programs = new Dictionary<string, string> { ["no-such-program"] = "its-package" },
+        };
+        var workload = new Workload(file);
+        Assert.That(workload.Missing(), Is.EqualTo(new[] { new MissingProgram("no-such-program", "its-package") }));
+        Assert.That(() => workload.Start(), Throws.TypeOf<BadInputException>().With.Message.Contains("apt-get install its-package"));
+    }
+
+    /// <summary>Skips loudly where the program is missing; under CI that is a failure.</summary>
+    private static Workload Installed(WorkloadFile file)
+    {
+        var workload = new Workload(file);
+        if (workload.Missing() is [var missing, ..])
+        {
+            if (Environment.GetEnvironmentVariable("CI") == "true")
+                Assert.Fail(missing.ToString());
+            Assert.Ignore(missing.ToString());
+        }
+        return workload;
+    }
+}
