@@ -42,6 +42,8 @@ public sealed class Simulation : IServiceObserver
     private readonly Queue<SimEvent> _daemonQueue = new();
     private readonly List<ServiceCommand> _commands = [];
     private readonly int[] _cursor;
+    private readonly PageNumber[] _waiting;
+    private readonly long _shaperDelay;
     private readonly long[] _serverFree;
     private readonly ulong[] _touched;
     private readonly ulong[] _prefetched;
@@ -65,6 +67,8 @@ public sealed class Simulation : IServiceObserver
         _map = _service.AddSpace(0, workload.Image);
         _link = new LinkScheduler(options.Link, transfer.Lanes);
         _cursor = new int[workload.Threads.Count];
+        _waiting = new PageNumber[workload.Threads.Count];
+        _shaperDelay = options.Link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds;
         _serverFree = new long[transfer.Lanes];
         _touched = new ulong[(_map.Count + 63) / 64];
         _prefetched = new ulong[_touched.Length];
@@ -181,12 +185,16 @@ public sealed class Simulation : IServiceObserver
 
     private ServiceEvent ToServiceEvent(in SimEvent e)
     {
-        var now = new Instant(_daemonTime);
         if (e.Kind == SimEventKind.Arrival)
-            return new ServiceEvent(ServiceEventKind.Arrived, now, 0, e.Range) { Request = e.A };
+        {
+            _daemonTime += _costs.ReceivePerCall.Nanoseconds + e.Range.Count * _costs.ReceivePerPage.Nanoseconds;
+            return new ServiceEvent(ServiceEventKind.Arrived, new Instant(_daemonTime), 0, e.Range) { Request = e.A };
+        }
+        var now = new Instant(_daemonTime);
         TouchSequence touches = _workload.Threads[e.A];
         int cursor = _cursor[e.A];
-        return new ServiceEvent(ServiceEventKind.Fault, now, 0, PageRange.Single(_map.PageAt(touches.Pages[cursor])))
+        _waiting[e.A] = _map.PageAt(touches.Pages[cursor]);
+        return new ServiceEvent(ServiceEventKind.Fault, now, 0, PageRange.Single(_waiting[e.A]))
         {
             Thread = e.A,
             Access = touches.Writes[cursor] ? Access.Write : Access.Read,
@@ -229,7 +237,8 @@ public sealed class Simulation : IServiceObserver
                     Send(command);
                     break;
                 case CommandKind.Install or CommandKind.Zero:
-                    _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds;
+                    _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds
+                        + (SomebodyWaits(command.Range) ? _costs.InstallWake.Nanoseconds : 0);
                     _commands.AddRange(_service.Handle(Outcome(command)));
                     break;
                 default:
@@ -237,6 +246,19 @@ public sealed class Simulation : IServiceObserver
                     break;
             }
         }
+    }
+
+    /// <summary>Run-time and dump addresses are one here: nothing is remapped.</summary>
+    private bool SomebodyWaits(PageRange range)
+    {
+        if (_service.PendingFaults == 0)
+            return false;
+        foreach (PageNumber page in _waiting)
+        {
+            if (range.Contains(page))
+                return true;
+        }
+        return false;
     }
 
     private ServiceEvent Outcome(in ServiceCommand command)
@@ -257,7 +279,7 @@ public sealed class Simulation : IServiceObserver
         if (command.Request >= _requests.Length)
             Array.Resize(ref _requests, command.Request * 2);
         _requests[command.Request] = command.Range;
-        long ready = Math.Max(_daemonTime, _serverFree[command.Lane])
+        long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[command.Lane])
             + _costs.ServerPerRequest.Nanoseconds + command.Range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[command.Lane] = ready;
         _link.Enqueue(command.Lane, command.Request, command.Range.Bytes, new Instant(ready));
@@ -279,7 +301,7 @@ public sealed class Simulation : IServiceObserver
         {
             PageRange rest = _requests[d.Tag];
             long pages = d.Bytes / PageNumber.Size;
-            _events.Push(d.Due.Nanoseconds, SimEventKind.Arrival, d.Tag, rest with { Count = pages });
+            _events.Push(d.Due.Nanoseconds + _shaperDelay, SimEventKind.Arrival, d.Tag, rest with { Count = pages });
             _requests[d.Tag] = new PageRange(rest.Start + pages, rest.Count - pages);
         }
         ScheduleLink();
@@ -309,6 +331,7 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnResolved(in FaultRecord fault)
     {
         _metrics.OnResolved(fault);
+        _waiting[fault.Thread] = default;
         TouchSequence touches = _workload.Threads[fault.Thread];
         int cursor = _cursor[fault.Thread];
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;

@@ -124,7 +124,7 @@ public sealed partial class LiveService
         if (Find(space) is not { } target)
             return;
         _targets.Remove(target);
-        target.Fd.Dispose();
+        target.Close();
         CollectPolls();
     }
 

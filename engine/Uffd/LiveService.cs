@@ -82,7 +82,7 @@ public sealed partial class LiveService : IDisposable
     /// <summary>Whether the target's address space was found gone.</summary>
     public bool TargetGone { get; private set; }
 
-    /// <summary>Serves <paramref name="target"/>, which this object now owns, on a thread of its own.</summary>
+    /// <summary>Serves <paramref name="target"/>, which stays the caller's, on a thread of its own.</summary>
     public void Start(UserFaultFd target)
     {
         AddTarget(0, target);
@@ -116,7 +116,7 @@ public sealed partial class LiveService : IDisposable
         foreach (LaneState lane in _lanes)
             lane.Lane?.Dispose();
         foreach (Target target in _targets)
-            target.Fd.Dispose();
+            target.Close();
         _buffers.Dispose();
         _ = Native.Close(_wakeFd);
         _complete.Dispose();
@@ -279,5 +279,13 @@ public sealed partial class LiveService : IDisposable
         _polls = polls;
     }
 
-    private sealed record Target(int Space, UserFaultFd Fd);
+    private sealed record Target(int Space, UserFaultFd Fd)
+    {
+        /// <summary>The first one is the caller's, who still unregisters through it; children's came to us in messages.</summary>
+        public void Close()
+        {
+            if (Space != 0)
+                Fd.Dispose();
+        }
+    }
 }

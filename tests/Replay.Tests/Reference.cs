@@ -197,7 +197,7 @@ internal sealed class Reference
         if (before is State.Hole or State.Resident)
         {
             page.State = State.Resident;
-            _daemon += _costs.InstallPerCall.Nanoseconds + _costs.InstallPerPage.Nanoseconds;
+            _daemon += _costs.InstallPerCall.Nanoseconds + _costs.InstallPerPage.Nanoseconds + _costs.InstallWake.Nanoseconds;
             Answer(w => w.Page == index);
         }
         else
@@ -253,7 +253,7 @@ internal sealed class Reference
         Requested += count;
         _daemon += _costs.RequestSend.Nanoseconds;
         int lane = cause == Cause.Demand ? 0 : Math.Min(cause == Cause.Prefetch ? 1 : 2, _transfer.Lanes - 1);
-        _serverFree[lane] = Math.Max(_daemon, _serverFree[lane])
+        _serverFree[lane] = Math.Max(_daemon + _costs.HostDelay.Nanoseconds, _serverFree[lane])
             + _costs.ServerPerRequest.Nanoseconds + count * _costs.ServerPerPage.Nanoseconds;
         _queues[lane].Add(new Reply(first, count, cause, lane, _serverFree[lane]));
     }
@@ -273,7 +273,7 @@ internal sealed class Reference
         double seconds = _link.Rate.IsUnlimited ? 0 : pages * 4096 / _link.Rate.BytesPerSecond;
         _linkFree = start + (long)Math.Ceiling(seconds * 1e9);
         _happenings.Add(new Happening(
-            _linkFree + _link.RoundTrip.Nanoseconds, -1, false, reply.First + reply.Pages - reply.Left, pages, reply));
+            _linkFree + _link.RoundTrip.Nanoseconds + (_link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds), -1, false, reply.First + reply.Pages - reply.Left, pages, reply));
         reply.Left -= pages;
         if (reply.Left == 0)
             _queues[_turn].RemoveAt(0);
@@ -282,7 +282,10 @@ internal sealed class Reference
 
     private void Install(Happening h)
     {
+        _daemon += _costs.ReceivePerCall.Nanoseconds + h.Pages * _costs.ReceivePerPage.Nanoseconds;
         _daemon += _costs.InstallPerCall.Nanoseconds + h.Pages * _costs.InstallPerPage.Nanoseconds;
+        if (_waits.Exists(w => w.Page >= h.First && w.Page < h.First + h.Pages))
+            _daemon += _costs.InstallWake.Nanoseconds;
         foreach (Page page in _pages.GetRange(h.First, h.Pages))
             page.State = State.Resident;
         Installs.Add((_daemon, h.First, h.Pages, h.Reply!.Cause));

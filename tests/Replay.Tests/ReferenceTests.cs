@@ -13,7 +13,7 @@ public sealed class ReferenceTests
     private static readonly Gen<Duration> GenCost = Gen.Long[0, 100_003].Select(ns => new Duration(ns));
 
     private static readonly Gen<HostCosts> GenCosts =
-        Gen.Select(GenCost, GenCost, GenCost, GenCost, Gen.Select(GenCost, GenCost, GenCost)).Select((a, b, c, d, e) => new HostCosts
+        Gen.Select(GenCost, GenCost, GenCost, GenCost, Gen.Select(GenCost, GenCost, GenCost), Gen.Select(GenCost, GenCost, GenCost, GenCost, GenCost)).Select((a, b, c, d, e, f) => new HostCosts
         {
             FaultDelivery = a,
             ThreadWake = b,
@@ -23,6 +23,11 @@ public sealed class ReferenceTests
             ServerPerPage = e.Item1,
             InstallPerCall = e.Item2,
             InstallPerPage = e.Item3,
+            HostDelay = f.Item1,
+            ShaperDelay = f.Item2,
+            ReceivePerCall = f.Item3,
+            ReceivePerPage = f.Item4,
+            InstallWake = f.Item5,
         });
 
     private static readonly Gen<LinkParameters> GenLink = Gen.Select(Gen.Int[0, 4], Gen.Long[1, 3_000_017]).Select((rate, delay) =>
