@@ -50,7 +50,7 @@ public sealed record HostCosts
     /// </summary>
     public static HostCosts Reference { get; } = new()
     {
-        FaultDelivery = Duration.FromMicroseconds(5),
+        FaultDelivery = Duration.FromMicroseconds(6.5),
         ThreadWake = Duration.FromMicroseconds(1),
         RequestSend = Duration.FromMicroseconds(4),
         HostDelay = Duration.FromMicroseconds(6.3),
