@@ -69,7 +69,7 @@ public sealed partial class CodeTests
     [GeneratedRegex(@"\bunsafe\b(?=\s+(static|partial|class|struct|ref|void|int|byte|sealed|readonly|\{))|\bunsafe\s*$|AllowUnsafeBlocks")]
     private static partial Regex UnsafeCode();
 
-    [GeneratedRegex(@"1591|<GenerateDocumentationFile>false")]
+    [GeneratedRegex(@"(NoWarn|pragma|dotnet_diagnostic).*1591|<GenerateDocumentationFile>false")]
     private static partial Regex Undocumented();
 
     [GeneratedRegex(@"^System\.(DateTime|DateTimeOffset|TimeProvider|Random|Environment|Console|Guid|GC|AppContext)$|^System\.Diagnostics\.(Stopwatch|Process.*)$"
