@@ -1,0 +1,81 @@
+using System.Text.RegularExpressions;
+using NUnit.Framework;
+using Testbed.Policies;
+
+namespace Testbed.Cli.Tests;
+
+/// <summary>The program as a person meets it: what it says, where it says it, and how it ends.</summary>
+public sealed partial class CommandLineTests
+{
+    private const string Trace = "traces/python-dict.trace";
+
+    private DirectoryInfo _folder = null!;
+
+    [SetUp]
+    public void MakeFolder() => _folder = Directory.CreateTempSubdirectory("testbed-cli-");
+
+    [TearDown]
+    public void RemoveFolder() => _folder.Delete(recursive: true);
+
+    [TestCase("bogus", "testbed --help")]
+    [TestCase("replay", "TRACE")]
+    [TestCase("replay nothing.trace", "nothing.trace")]
+    [TestCase("trace info Testbed.sln", "not a trace")]
+    [TestCase("replay " + Trace + " --policy nope", "expected one of")]
+    [TestCase("replay " + Trace + " --policy next-n:n=0", "1 to 65536")]
+    [TestCase("replay " + Trace + " --link 1", "RATE,ROUND-TRIP")]
+    [TestCase("compare nothing.json", "nothing.json")]
+    [TestCase("compare global.json", "unknown field")]
+    [TestCase("record --pid 999999999 -o {out}", "no such process")]
+    [TestCase("record --pid many -o {out}", "--pid")]
+    public void BadInputIsOneLineAndExitCode2(string line, string said)
+    {
+        string output = Path.Combine(_folder.FullName, "out");
+        Outcome outcome = TestbedProgram.Run(line.Replace("{out}", output, StringComparison.Ordinal).Split(' '));
+        Assert.That(outcome.Errors, Does.StartWith("testbed: ").And.Contains(said));
+        Assert.That(outcome.Errors.TrimEnd('\n'), Does.Not.Contain("\n"), "one line");
+        Assert.That(outcome.Output, Is.Empty);
+        Assert.That(outcome.ExitCode, Is.EqualTo(2));
+        Assert.That(_folder.GetFileSystemInfos(), Is.Empty, "nothing half-written");
+    }
+
+    [Test]
+    public void PoliciesListsTheCatalog()
+    {
+        Outcome outcome = TestbedProgram.Run("policies");
+        Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
+        foreach (string name in PolicyCatalog.Names)
+            Assert.That(outcome.Output, Does.Match($@"(?m)^\s*{name}\s"));
+    }
+
+    [Test]
+    public void ReplayOfTheSameIsTheSame()
+    {
+        string First(string seed) => CommandHash().Match(TestbedProgram.Run("replay", Trace, "--policy", "bubbling", "--link", "1g", "--seed", seed).Output).Groups[1].Value;
+        string hash = First("1");
+        Assert.That(hash, Has.Length.EqualTo(16));
+        Assert.That(First("1"), Is.EqualTo(hash));
+        string other = CommandHash().Match(TestbedProgram.Run("replay", Trace, "--policy", "demand", "--link", "1g").Output).Groups[1].Value;
+        Assert.That(other, Is.Not.EqualTo(hash), "the hash tells one policy's commands from another's");
+    }
+
+    [Test]
+    public void CompareOfTheSameScenarioWritesTheSameResults()
+    {
+        byte[] Compare(string folder)
+        {
+            string output = Path.Combine(_folder.FullName, folder);
+            Outcome outcome = TestbedProgram.Run("compare", "scenarios/demo.json", "-o", output);
+            Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
+            Assert.That(File.ReadAllText(Path.Combine(output, "index.html")), Does.Contain("</html>"));
+            Assert.That(Directory.GetFiles(Path.Combine(output, "figures"), "*.svg"), Is.Not.Empty);
+            return File.ReadAllBytes(Path.Combine(output, "results.csv"));
+        }
+        byte[] first = Compare("first");
+        Assert.That(first.Count(b => b == '\n'), Is.GreaterThan(15), "five policies over three links");
+        Assert.That(Compare("second"), Is.EqualTo(first));
+    }
+
+    [GeneratedRegex("command hash ([0-9a-f]+)")]
+    private static partial Regex CommandHash();
+}
