@@ -26,7 +26,9 @@ public sealed partial class FaultService
         space.Map.SetRange(index, count, PageState.InFlight);
         int id = TakeSlot();
         var range = new PageRange(space.Map.PageAt(index), count);
-        _slots[id] = new RequestSlot { Space = space, Range = range, Cause = cause, Lane = lane, Open = count };
+        ref RequestSlot slot = ref _slots[id];
+        (slot.Space, slot.Range, slot.Index) = (space, range, index);
+        (slot.Cause, slot.Lane, slot.Open) = (cause, lane, count);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
@@ -118,7 +120,7 @@ public sealed partial class FaultService
         if (slot.Range.Intersect(range) != range)
             throw new InvalidOperationException($"request {id} asked for {slot.Range}, and {range} arrived");
         AddressSpace space = slot.Space!;
-        _ = space.Map.TryIndex(range.Start, out long index);
+        long index = slot.IndexOf(range.Start);
         for (int i = 0; i < _pendingCount; i++)
         {
             if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)
@@ -132,8 +134,9 @@ public sealed partial class FaultService
     {
         AddressSpace space = _slots[id].Space!;
         long dropped = dump.Count;
-        if (space.IsAlive && space.Map.TryIndex(dump.Start, out long index))
+        if (space.IsAlive)
         {
+            long index = _slots[id].IndexOf(dump.Start);
             long end = index + dump.Count;
             while (index < end)
             {
@@ -185,8 +188,10 @@ public sealed partial class FaultService
     private void OnCopyOutcome(AddressSpace space, in ServiceEvent e)
     {
         int id = e.Request;
-        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !space.Map.TryIndex(first, out long index))
-            throw new InvalidOperationException($"outcome for {e.Range}, which is not in address space {space.Id}");
+        ref readonly RequestSlot slot = ref Slot(id);
+        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !slot.Range.Contains(first))
+            throw new InvalidOperationException($"outcome for {e.Range}, which request {id} did not ask for");
+        long index = slot.IndexOf(first);
         var dump = new PageRange(first, e.Range.Count);
         switch (e.Outcome)
         {
@@ -260,14 +265,11 @@ public sealed partial class FaultService
             if (_retries[i].Slot == id)
                 _retries[i] = _retries[--_retryCount];
         }
-        PageRange range = _slots[id].Range;
-        if (space.IsAlive && space.Map.TryIndex(range.Start, out long index))
+        (long index, long count) = (_slots[id].Index, _slots[id].Range.Count);
+        for (long i = index; i < index + count; i++)
         {
-            for (long i = index; i < index + range.Count; i++)
-            {
-                if (space.Map[i] == PageState.InFlight)
-                    space.Map.Set(i, PageState.Lazy);
-            }
+            if (space.Map[i] == PageState.InFlight)
+                space.Map.Set(i, PageState.Lazy);
         }
         Close(id, _slots[id].Open);
     }
@@ -328,7 +330,7 @@ public sealed partial class FaultService
         if (slot.Open > 0)
             return;
         Emit(CommandKind.Release, slot.Space!, id, slot.Range);
-        slot = default;
+        slot.Space = null;
         _freeSlots[_freeCount++] = id;
         _openRequests--;
     }

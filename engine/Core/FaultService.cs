@@ -164,26 +164,18 @@ public sealed partial class FaultService
         }
         if (_pendingCount == _pending.Length)
             Array.Resize(ref _pending, _pendingCount * 2);
+        // Field by field: a copy of a struct that holds references is slow, and this is done for each fault.
         ref PendingFault fault = ref _pending[_pendingCount++];
-        fault = new PendingFault
-        {
-            Space = space,
-            Thread = e.Thread,
-            Index = index,
-            Page = page,
-            RunPage = e.Range.Start,
-            Access = e.Access,
-            Cause = cause,
-            Woken = e.Woken,
-            Read = e.Time,
-        };
+        (fault.Space, fault.Thread, fault.Index) = (space, e.Thread, index);
+        (fault.Page, fault.RunPage, fault.Access, fault.Cause) = (page, e.Range.Start, e.Access, cause);
+        (fault.Woken, fault.Read, fault.Requested, fault.Arrived) = (e.Woken, e.Time, e.Time, e.Time);
         return ref fault;
     }
 
     private void RemovePending(int i)
     {
-        _pending[i] = _pending[--_pendingCount];
-        _pending[_pendingCount] = default;
+        if (i != --_pendingCount)
+            _pending[i] = _pending[_pendingCount];
     }
 
     /// <summary>The threads that waited for these pages run again.</summary>

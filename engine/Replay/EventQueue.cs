@@ -1,9 +1,14 @@
-using Testbed.Core;
-
 namespace Testbed.Replay;
 
-/// <summary>What the simulation does next. Which fields count depends on the kind.</summary>
-internal readonly record struct SimEvent(long Time, long Sequence, SimEventKind Kind, int A, PageRange Range);
+/// <summary>What the simulation does next.</summary>
+/// <param name="Time">When, in nanoseconds.</param>
+/// <param name="Order">Among equal times: in the order of pushing. The kind is in the lowest bits.</param>
+/// <param name="A">The thread, or the request.</param>
+/// <param name="Pages">Arrival: how many, from where the last arrival of the request ended.</param>
+internal readonly record struct SimEvent(long Time, long Order, int A, int Pages)
+{
+    public SimEventKind Kind => (SimEventKind)(Order & 7);
+}
 
 internal enum SimEventKind : byte
 {
@@ -13,7 +18,7 @@ internal enum SimEventKind : byte
     /// <summary>The fault of thread A reaches the daemon.</summary>
     Fault,
 
-    /// <summary>The pages Range of request A reach the daemon.</summary>
+    /// <summary>The next pages of request A reach the daemon.</summary>
     Arrival,
 
     /// <summary>The link may be free.</summary>
@@ -35,13 +40,13 @@ internal sealed class EventQueue
     /// <summary>The time of the next event; the largest there is when none waits.</summary>
     public long NextTime => _count == 0 ? long.MaxValue : _heap[0].Time;
 
-    public void Push(long time, SimEventKind kind, int a, PageRange range = default)
+    public void Push(long time, SimEventKind kind, int a, int pages = 0)
     {
         if (_count == _heap.Length)
             Array.Resize(ref _heap, _count * 2);
         SimEvent[] heap = _heap;
         int i = _count++;
-        long sequence = _sequence++;
+        long order = (_sequence++ << 3) | (long)kind;
         while (i > 0)
         {
             int parent = (i - 1) >> 1;
@@ -51,7 +56,7 @@ internal sealed class EventQueue
             heap[i] = heap[parent];
             i = parent;
         }
-        heap[i] = new SimEvent(time, sequence, kind, a, range);
+        heap[i] = new SimEvent(time, order, a, pages);
     }
 
     public SimEvent Pop()
@@ -77,5 +82,5 @@ internal sealed class EventQueue
     }
 
     private static bool Before(in SimEvent a, in SimEvent b) =>
-        a.Time < b.Time || (a.Time == b.Time && a.Sequence < b.Sequence);
+        a.Time < b.Time || (a.Time == b.Time && a.Order < b.Order);
 }
