@@ -28,17 +28,48 @@ internal enum SimEventKind : byte
     DaemonFree,
 }
 
-/// <summary>A heap in the order of (time, sequence), so that equal times keep their order.</summary>
+/// <summary>
+/// Events in the order of (time, sequence), so that equal times keep their order: a heap, and beside it one place each
+/// for the link and the daemon, which wait for one moment at a time and come by more often than all others.
+/// </summary>
 internal sealed class EventQueue
 {
     private SimEvent[] _heap = new SimEvent[64];
+    private SimEvent _link = Nothing;
+    private SimEvent _daemon = Nothing;
     private int _count;
     private long _sequence;
 
-    public bool IsEmpty => _count == 0;
+    private static SimEvent Nothing => new(long.MaxValue, long.MaxValue, 0, 0);
 
     /// <summary>The time of the next event; the largest there is when none waits.</summary>
-    public long NextTime => _count == 0 ? long.MaxValue : _heap[0].Time;
+    public long NextTime => Math.Min(Math.Min(_link.Time, _daemon.Time), _count == 0 ? long.MaxValue : _heap[0].Time);
+
+    /// <summary>The link may be free then, or earlier if that was said before.</summary>
+    public void SetLink(long time)
+    {
+        if (time < _link.Time)
+            _link = new SimEvent(time, Order(SimEventKind.Link), 0, 0);
+    }
+
+    /// <summary>The daemon is done then.</summary>
+    public void SetDaemonFree(long time) => _daemon = new SimEvent(time, Order(SimEventKind.DaemonFree), 0, 0);
+
+    /// <summary>Takes the next event; false when none waits.</summary>
+    public bool TryPop(out SimEvent e)
+    {
+        ref SimEvent single = ref Before(_link, _daemon) ? ref _link : ref _daemon;
+        if (_count > 0 && Before(_heap[0], single))
+        {
+            e = Pop();
+            return true;
+        }
+        e = single;
+        single = Nothing;
+        return e.Time != long.MaxValue;
+    }
+
+    private long Order(SimEventKind kind) => (_sequence++ << 3) | (long)kind;
 
     public void Push(long time, SimEventKind kind, int a, int pages = 0)
     {
@@ -46,7 +77,7 @@ internal sealed class EventQueue
             Array.Resize(ref _heap, _count * 2);
         SimEvent[] heap = _heap;
         int i = _count++;
-        long order = (_sequence++ << 3) | (long)kind;
+        long order = Order(kind);
         while (i > 0)
         {
             int parent = (i - 1) >> 1;
@@ -59,7 +90,7 @@ internal sealed class EventQueue
         heap[i] = new SimEvent(time, order, a, pages);
     }
 
-    public SimEvent Pop()
+    private SimEvent Pop()
     {
         SimEvent[] heap = _heap;
         SimEvent top = heap[0];

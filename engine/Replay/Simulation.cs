@@ -49,7 +49,6 @@ public sealed class Simulation : IServiceObserver
     private PageRange[] _arriving = new PageRange[64];
     private ServiceCommand[] _todo = new ServiceCommand[64];
     private int _todoCount;
-    private long _linkScheduled = long.MaxValue;
     private bool _daemonBusy;
     private long _daemonTime;
     private long _workloadEnd;
@@ -89,8 +88,8 @@ public sealed class Simulation : IServiceObserver
         }
         Daemon(new ServiceEvent(ServiceEventKind.Idle, Instant.Zero, 0, default));
         FreeDaemon();
-        while (!_events.IsEmpty)
-            Step(_events.Pop());
+        while (_events.TryPop(out SimEvent e))
+            Step(e);
         if (_service.PendingFaults > 0)
             throw new InvalidOperationException($"replay of {_workload.Name} ended with {_service.PendingFaults} faults unanswered");
         var prefetch = new PrefetchCounts(_metrics.PrefetchedPages, _useful, _latePrefetch, _metrics.PrefetchedPages - _useful - _latePrefetch);
@@ -108,7 +107,6 @@ public sealed class Simulation : IServiceObserver
                 RunThread(e.A, e.Time);
                 break;
             case SimEventKind.Link:
-                _linkScheduled = long.MaxValue;
                 RunLink(e.Time);
                 break;
             case SimEventKind.DaemonFree:
@@ -220,7 +218,7 @@ public sealed class Simulation : IServiceObserver
             if (_events.NextTime <= _daemonTime)
             {
                 _daemonBusy = true;
-                _events.Push(_daemonTime, SimEventKind.DaemonFree, 0);
+                _events.SetDaemonFree(_daemonTime);
                 return;
             }
             if (_daemonQueue.TryDequeue(out SimEvent next))
@@ -306,16 +304,7 @@ public sealed class Simulation : IServiceObserver
             + _costs.ServerPerRequest.Nanoseconds + command.Range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[command.Lane] = ready;
         _link.Enqueue(command.Lane, command.Request, command.Range.Bytes, new Instant(ready));
-        ScheduleLink();
-    }
-
-    private void ScheduleLink()
-    {
-        long start = _link.NextStart.Nanoseconds;
-        if (start >= _linkScheduled)
-            return;
-        _linkScheduled = start;
-        _events.Push(start, SimEventKind.Link, 0);
+        _events.SetLink(_link.NextStart.Nanoseconds);
     }
 
     private void RunLink(long now)
@@ -324,7 +313,7 @@ public sealed class Simulation : IServiceObserver
         {
             _events.Push(d.Due.Nanoseconds + _shaperDelay, SimEventKind.Arrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
         }
-        ScheduleLink();
+        _events.SetLink(_link.NextStart.Nanoseconds);
     }
 
     /// <inheritdoc/>
