@@ -11,6 +11,7 @@ public sealed partial class FaultService
     private int _retryCount;
     private readonly long[] _inFlightPages = new long[3];
     private bool _backgroundMayAsk;
+    private bool _backgroundWaits;
     private int _backgroundTurn;
 
     private void RequestDemand(AddressSpace space, long index)
@@ -75,13 +76,14 @@ public sealed partial class FaultService
     private void OnIdle()
     {
         Retry();
-        _backgroundMayAsk = false;
+        _backgroundMayAsk = _backgroundWaits = false;
         for (int served = 0; served < _spaces.Count;)
         {
             AddressSpace space = _spaces[_backgroundTurn < _spaces.Count ? _backgroundTurn : _backgroundTurn = 0];
             if (space.IsAlive && space.Map.LazyPages > 0 && FillBackground(space) > 0)
             {
                 served = 0;
+                _backgroundWaits = true;
                 // Where one request may be open, the next one waits for the next event.
                 if (_transfer.ExclusiveBackground)
                     return;
@@ -94,12 +96,14 @@ public sealed partial class FaultService
 
     private long FillBackground(AddressSpace space)
     {
-        long budget = Allowance(Cause.Background);
+        (long prefetch, long budget) = (Allowance(Cause.Prefetch), Allowance(Cause.Background));
+        _backgroundWaits |= budget <= 0 || _inFlightPages[(int)Cause.Prefetch] + _inFlightPages[(int)Cause.Background] > 0;
         // With no lane a policy would propose in vain, and go on as if it had been asked for.
-        if ((budget <= 0 && Allowance(Cause.Prefetch) <= 0) || LaneUp(Cause.Background) < 0)
+        if ((budget <= 0 && prefetch <= 0) || LaneUp(Cause.Background) < 0)
             return 0;
-        _plan.Reset(Allowance(Cause.Prefetch), budget);
+        _plan.Reset(prefetch, budget);
         space.Policy.OnIdle(space.Map, _plan);
+        _backgroundWaits |= !_plan.Entries.IsEmpty;
         long asked = CarryOut(space);
         if (asked > 0 || !_draining || budget <= 0)
             return asked;
@@ -118,7 +122,7 @@ public sealed partial class FaultService
     {
         ref readonly RequestSlot slot = ref Slot(id);
         if (slot.Range.Intersect(range) != range)
-            throw new InvalidOperationException($"request {id} asked for {slot.Range}, and {range} arrived");
+            throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         long index = slot.IndexOf(range.Start);
         for (int i = 0; i < _pendingCount; i++)
@@ -190,7 +194,7 @@ public sealed partial class FaultService
         int id = e.Request;
         ref readonly RequestSlot slot = ref Slot(id);
         if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !slot.Range.Contains(first))
-            throw new InvalidOperationException($"outcome for {e.Range}, which request {id} did not ask for");
+            throw NotAskedFor(id, slot.Range, e.Range);
         long index = slot.IndexOf(first);
         var dump = new PageRange(first, e.Range.Count);
         switch (e.Outcome)
@@ -305,9 +309,15 @@ public sealed partial class FaultService
     private ref readonly RequestSlot Slot(int id)
     {
         if ((uint)id >= (uint)_slots.Length || _slots[id].Space is null)
-            throw new InvalidOperationException($"no request {id} is open");
+            throw NotOpen(id);
         return ref _slots[id];
     }
+
+    // Apart, so that the text costs nothing where all is well.
+    private static InvalidOperationException NotOpen(int id) => new($"no request {id} is open");
+
+    private static InvalidOperationException NotAskedFor(int id, PageRange asked, PageRange came) =>
+        new($"request {id} asked for {asked}, and {came} came");
 
     private int TakeSlot()
     {

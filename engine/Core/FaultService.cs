@@ -77,8 +77,9 @@ public sealed partial class FaultService
     {
         _commandCount = 0;
         _now = e.Time;
+        // What comes in is news for the background only when it waits for room.
         if (e.Kind is not ServiceEventKind.Idle)
-            _backgroundMayAsk = true;
+            _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
         switch (e.Kind)
         {
             case ServiceEventKind.Fault: OnFault(e); break;
@@ -285,8 +286,9 @@ public sealed partial class FaultService
         return null;
     }
 
-    private AddressSpace Space(int id) =>
-        Find(id) ?? throw new InvalidOperationException($"no address space {id}");
+    private AddressSpace Space(int id) => Find(id) ?? throw NoSpace(id);
+
+    private static InvalidOperationException NoSpace(int id) => new($"no address space {id}");
 
     private void Emit(
         CommandKind kind, AddressSpace space, int request, PageRange range,

@@ -138,7 +138,12 @@ public sealed class Simulation : IServiceObserver
             if (!resident)
             {
                 _cursor[thread] = cursor;
-                _events.Push(time + _costs.FaultDelivery.Nanoseconds, SimEventKind.Fault, thread);
+                time += _costs.FaultDelivery.Nanoseconds;
+                // Where nothing comes before it, the queue is a detour.
+                if (!_daemonBusy && time < _events.NextTime)
+                    Step(new SimEvent(time, (long)SimEventKind.Fault, thread, 0));
+                else
+                    _events.Push(time, SimEventKind.Fault, thread);
                 return;
             }
             if (!Advance(thread, ref cursor, time))
