@@ -31,11 +31,17 @@ internal struct RequestSlot
 {
     public AddressSpace? Space;
     public PageRange Range;
+
+    /// <summary>Of the first page, in the page map.</summary>
+    public long Index;
+
     public Cause Cause;
     public int Lane;
 
     /// <summary>Pages that have neither been installed nor dropped.</summary>
     public long Open;
+
+    public readonly long IndexOf(PageNumber dump) => Index + (dump - Range.Start);
 }
 
 /// <summary>A thread that waits.</summary>

@@ -11,6 +11,7 @@ public sealed partial class FaultService
     private int _retryCount;
     private readonly long[] _inFlightPages = new long[3];
     private bool _backgroundMayAsk;
+    private bool _backgroundWaits;
     private int _backgroundTurn;
 
     private void RequestDemand(AddressSpace space, long index)
@@ -26,7 +27,9 @@ public sealed partial class FaultService
         space.Map.SetRange(index, count, PageState.InFlight);
         int id = TakeSlot();
         var range = new PageRange(space.Map.PageAt(index), count);
-        _slots[id] = new RequestSlot { Space = space, Range = range, Cause = cause, Lane = lane, Open = count };
+        ref RequestSlot slot = ref _slots[id];
+        (slot.Space, slot.Range, slot.Index) = (space, range, index);
+        (slot.Cause, slot.Lane, slot.Open) = (cause, lane, count);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
@@ -73,13 +76,14 @@ public sealed partial class FaultService
     private void OnIdle()
     {
         Retry();
-        _backgroundMayAsk = false;
+        _backgroundMayAsk = _backgroundWaits = false;
         for (int served = 0; served < _spaces.Count;)
         {
             AddressSpace space = _spaces[_backgroundTurn < _spaces.Count ? _backgroundTurn : _backgroundTurn = 0];
             if (space.IsAlive && space.Map.LazyPages > 0 && FillBackground(space) > 0)
             {
                 served = 0;
+                _backgroundWaits = true;
                 // Where one request may be open, the next one waits for the next event.
                 if (_transfer.ExclusiveBackground)
                     return;
@@ -92,12 +96,14 @@ public sealed partial class FaultService
 
     private long FillBackground(AddressSpace space)
     {
-        long budget = Allowance(Cause.Background);
+        (long prefetch, long budget) = (Allowance(Cause.Prefetch), Allowance(Cause.Background));
+        _backgroundWaits |= budget <= 0 || _inFlightPages[(int)Cause.Prefetch] + _inFlightPages[(int)Cause.Background] > 0;
         // With no lane a policy would propose in vain, and go on as if it had been asked for.
-        if ((budget <= 0 && Allowance(Cause.Prefetch) <= 0) || LaneUp(Cause.Background) < 0)
+        if ((budget <= 0 && prefetch <= 0) || LaneUp(Cause.Background) < 0)
             return 0;
-        _plan.Reset(Allowance(Cause.Prefetch), budget);
+        _plan.Reset(prefetch, budget);
         space.Policy.OnIdle(space.Map, _plan);
+        _backgroundWaits |= !_plan.Entries.IsEmpty;
         long asked = CarryOut(space);
         if (asked > 0 || !_draining || budget <= 0)
             return asked;
@@ -116,9 +122,9 @@ public sealed partial class FaultService
     {
         ref readonly RequestSlot slot = ref Slot(id);
         if (slot.Range.Intersect(range) != range)
-            throw new InvalidOperationException($"request {id} asked for {slot.Range}, and {range} arrived");
+            throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
-        _ = space.Map.TryIndex(range.Start, out long index);
+        long index = slot.IndexOf(range.Start);
         for (int i = 0; i < _pendingCount; i++)
         {
             if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)
@@ -132,8 +138,9 @@ public sealed partial class FaultService
     {
         AddressSpace space = _slots[id].Space!;
         long dropped = dump.Count;
-        if (space.IsAlive && space.Map.TryIndex(dump.Start, out long index))
+        if (space.IsAlive)
         {
+            long index = _slots[id].IndexOf(dump.Start);
             long end = index + dump.Count;
             while (index < end)
             {
@@ -185,8 +192,10 @@ public sealed partial class FaultService
     private void OnCopyOutcome(AddressSpace space, in ServiceEvent e)
     {
         int id = e.Request;
-        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !space.Map.TryIndex(first, out long index))
-            throw new InvalidOperationException($"outcome for {e.Range}, which is not in address space {space.Id}");
+        ref readonly RequestSlot slot = ref Slot(id);
+        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !slot.Range.Contains(first))
+            throw NotAskedFor(id, slot.Range, e.Range);
+        long index = slot.IndexOf(first);
         var dump = new PageRange(first, e.Range.Count);
         switch (e.Outcome)
         {
@@ -260,14 +269,11 @@ public sealed partial class FaultService
             if (_retries[i].Slot == id)
                 _retries[i] = _retries[--_retryCount];
         }
-        PageRange range = _slots[id].Range;
-        if (space.IsAlive && space.Map.TryIndex(range.Start, out long index))
+        (long index, long count) = (_slots[id].Index, _slots[id].Range.Count);
+        for (long i = index; i < index + count; i++)
         {
-            for (long i = index; i < index + range.Count; i++)
-            {
-                if (space.Map[i] == PageState.InFlight)
-                    space.Map.Set(i, PageState.Lazy);
-            }
+            if (space.Map[i] == PageState.InFlight)
+                space.Map.Set(i, PageState.Lazy);
         }
         Close(id, _slots[id].Open);
     }
@@ -303,9 +309,15 @@ public sealed partial class FaultService
     private ref readonly RequestSlot Slot(int id)
     {
         if ((uint)id >= (uint)_slots.Length || _slots[id].Space is null)
-            throw new InvalidOperationException($"no request {id} is open");
+            throw NotOpen(id);
         return ref _slots[id];
     }
+
+    // Apart, so that the text costs nothing where all is well.
+    private static InvalidOperationException NotOpen(int id) => new($"no request {id} is open");
+
+    private static InvalidOperationException NotAskedFor(int id, PageRange asked, PageRange came) =>
+        new($"request {id} asked for {asked}, and {came} came");
 
     private int TakeSlot()
     {
@@ -328,7 +340,7 @@ public sealed partial class FaultService
         if (slot.Open > 0)
             return;
         Emit(CommandKind.Release, slot.Space!, id, slot.Range);
-        slot = default;
+        slot.Space = null;
         _freeSlots[_freeCount++] = id;
         _openRequests--;
     }

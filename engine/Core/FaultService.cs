@@ -77,8 +77,9 @@ public sealed partial class FaultService
     {
         _commandCount = 0;
         _now = e.Time;
+        // What comes in is news for the background only when it waits for room.
         if (e.Kind is not ServiceEventKind.Idle)
-            _backgroundMayAsk = true;
+            _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
         switch (e.Kind)
         {
             case ServiceEventKind.Fault: OnFault(e); break;
@@ -164,26 +165,18 @@ public sealed partial class FaultService
         }
         if (_pendingCount == _pending.Length)
             Array.Resize(ref _pending, _pendingCount * 2);
+        // Field by field: a copy of a struct that holds references is slow, and this is done for each fault.
         ref PendingFault fault = ref _pending[_pendingCount++];
-        fault = new PendingFault
-        {
-            Space = space,
-            Thread = e.Thread,
-            Index = index,
-            Page = page,
-            RunPage = e.Range.Start,
-            Access = e.Access,
-            Cause = cause,
-            Woken = e.Woken,
-            Read = e.Time,
-        };
+        (fault.Space, fault.Thread, fault.Index) = (space, e.Thread, index);
+        (fault.Page, fault.RunPage, fault.Access, fault.Cause) = (page, e.Range.Start, e.Access, cause);
+        (fault.Woken, fault.Read, fault.Requested, fault.Arrived) = (e.Woken, e.Time, e.Time, e.Time);
         return ref fault;
     }
 
     private void RemovePending(int i)
     {
-        _pending[i] = _pending[--_pendingCount];
-        _pending[_pendingCount] = default;
+        if (i != --_pendingCount)
+            _pending[i] = _pending[_pendingCount];
     }
 
     /// <summary>The threads that waited for these pages run again.</summary>
@@ -293,8 +286,9 @@ public sealed partial class FaultService
         return null;
     }
 
-    private AddressSpace Space(int id) =>
-        Find(id) ?? throw new InvalidOperationException($"no address space {id}");
+    private AddressSpace Space(int id) => Find(id) ?? throw NoSpace(id);
+
+    private static InvalidOperationException NoSpace(int id) => new($"no address space {id}");
 
     private void Emit(
         CommandKind kind, AddressSpace space, int request, PageRange range,

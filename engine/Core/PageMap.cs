@@ -101,9 +101,7 @@ public sealed class PageMap
         int area = _recent;
         if (area >= _areaStart.Length || !InArea(area, page.Value))
         {
-            area = Array.BinarySearch(_areaStart, page.Value);
-            if (area < 0)
-                area = ~area - 1;
+            area = AreaFrom(page.Value);
             if (area < 0 || !InArea(area, page.Value))
             {
                 index = -1;
@@ -118,8 +116,7 @@ public sealed class PageMap
     /// <summary>The first page of the first area behind <paramref name="page"/>.</summary>
     internal bool TryNextArea(PageNumber page, out PageNumber start)
     {
-        int area = Array.BinarySearch(_areaStart, page.Value);
-        area = area < 0 ? ~area : area + 1;
+        int area = AreaFrom(page.Value) + 1;
         start = area < _areaStart.Length ? new PageNumber(_areaStart[area]) : default;
         return area < _areaStart.Length;
     }
@@ -249,9 +246,26 @@ public sealed class PageMap
         int area = _recent;
         if (area < _areaStart.Length && index >= _areaBase[area] && index < _areaBase[area + 1])
             return area;
-        area = Array.BinarySearch(_areaBase, index);
-        if (area < 0)
-            area = ~area - 1;
-        return _recent = area;
+        int first = 0;
+        for (int count = _areaStart.Length; count > 1;)
+        {
+            int half = count >> 1;
+            first = _areaBase[first + half] <= index ? first + half : first;
+            count -= half;
+        }
+        return _recent = first;
+    }
+
+    /// <summary>The last area that begins at the page or before; -1 if none does.</summary>
+    private int AreaFrom(ulong page)
+    {
+        int first = 0;
+        for (int count = _areaStart.Length; count > 1;)
+        {
+            int half = count >> 1;
+            first = _areaStart[first + half] <= page ? first + half : first;
+            count -= half;
+        }
+        return _areaStart.Length > 0 && _areaStart[first] <= page ? first : -1;
     }
 }

@@ -40,15 +40,15 @@ public sealed class Simulation : IServiceObserver
     private readonly EventQueue _events = new();
     private readonly LinkScheduler _link;
     private readonly Queue<SimEvent> _daemonQueue = new();
-    private readonly List<ServiceCommand> _commands = [];
     private readonly int[] _cursor;
     private readonly PageNumber[] _waiting;
     private readonly long _shaperDelay;
     private readonly long[] _serverFree;
     private readonly ulong[] _touched;
     private readonly ulong[] _prefetched;
-    private PageRange[] _requests = new PageRange[64];
-    private long _linkScheduled = long.MaxValue;
+    private PageRange[] _arriving = new PageRange[64];
+    private ServiceCommand[] _todo = new ServiceCommand[64];
+    private int _todoCount;
     private bool _daemonBusy;
     private long _daemonTime;
     private long _workloadEnd;
@@ -88,8 +88,8 @@ public sealed class Simulation : IServiceObserver
         }
         Daemon(new ServiceEvent(ServiceEventKind.Idle, Instant.Zero, 0, default));
         FreeDaemon();
-        while (!_events.IsEmpty)
-            Step(_events.Pop());
+        while (_events.TryPop(out SimEvent e))
+            Step(e);
         if (_service.PendingFaults > 0)
             throw new InvalidOperationException($"replay of {_workload.Name} ended with {_service.PendingFaults} faults unanswered");
         var prefetch = new PrefetchCounts(_metrics.PrefetchedPages, _useful, _latePrefetch, _metrics.PrefetchedPages - _useful - _latePrefetch);
@@ -107,7 +107,6 @@ public sealed class Simulation : IServiceObserver
                 RunThread(e.A, e.Time);
                 break;
             case SimEventKind.Link:
-                _linkScheduled = long.MaxValue;
                 RunLink(e.Time);
                 break;
             case SimEventKind.DaemonFree:
@@ -139,7 +138,12 @@ public sealed class Simulation : IServiceObserver
             if (!resident)
             {
                 _cursor[thread] = cursor;
-                _events.Push(time + _costs.FaultDelivery.Nanoseconds, SimEventKind.Fault, thread);
+                time += _costs.FaultDelivery.Nanoseconds;
+                // Where nothing comes before it, the queue is a detour.
+                if (!_daemonBusy && time < _events.NextTime)
+                    Step(new SimEvent(time, (long)SimEventKind.Fault, thread, 0));
+                else
+                    _events.Push(time, SimEventKind.Fault, thread);
                 return;
             }
             if (!Advance(thread, ref cursor, time))
@@ -183,12 +187,21 @@ public sealed class Simulation : IServiceObserver
 
     private long ThinkBefore(TouchSequence touches, int cursor) => Math.Max(0, touches.Think[cursor] - _thinkSaved);
 
+    /// <summary>The first pages, and leaves the rest.</summary>
+    private static PageRange Cut(ref PageRange rest, int pages)
+    {
+        var first = new PageRange(rest.Start, pages);
+        rest = new PageRange(rest.Start + pages, rest.Count - pages);
+        return first;
+    }
+
     private ServiceEvent ToServiceEvent(in SimEvent e)
     {
         if (e.Kind == SimEventKind.Arrival)
         {
-            _daemonTime += _costs.ReceivePerCall.Nanoseconds + e.Range.Count * _costs.ReceivePerPage.Nanoseconds;
-            return new ServiceEvent(ServiceEventKind.Arrived, new Instant(_daemonTime), 0, e.Range) { Request = e.A };
+            PageRange range = Cut(ref _arriving[e.A], e.Pages);
+            _daemonTime += _costs.ReceivePerCall.Nanoseconds + range.Count * _costs.ReceivePerPage.Nanoseconds;
+            return new ServiceEvent(ServiceEventKind.Arrived, new Instant(_daemonTime), 0, range) { Request = e.A };
         }
         var now = new Instant(_daemonTime);
         TouchSequence touches = _workload.Threads[e.A];
@@ -210,7 +223,7 @@ public sealed class Simulation : IServiceObserver
             if (_events.NextTime <= _daemonTime)
             {
                 _daemonBusy = true;
-                _events.Push(_daemonTime, SimEventKind.DaemonFree, 0);
+                _events.SetDaemonFree(_daemonTime);
                 return;
             }
             if (_daemonQueue.TryDequeue(out SimEvent next))
@@ -226,25 +239,38 @@ public sealed class Simulation : IServiceObserver
     /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile.</summary>
     private void Daemon(in ServiceEvent e)
     {
-        _commands.Clear();
-        _commands.AddRange(_service.Handle(e));
-        for (int i = 0; i < _commands.Count; i++)
+        _todoCount = 0;
+        Take(_service.Handle(e));
+        for (int i = 0; i < _todoCount; i++)
         {
-            ServiceCommand command = _commands[i];
-            switch (command.Kind)
+            ref readonly ServiceCommand command = ref _todo[i];
+            if (command.Kind == CommandKind.Request)
             {
-                case CommandKind.Request:
-                    Send(command);
-                    break;
-                case CommandKind.Install or CommandKind.Zero:
-                    _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds
-                        + (SomebodyWaits(command.Range) ? _costs.InstallWake.Nanoseconds : 0);
-                    _commands.AddRange(_service.Handle(Outcome(command)));
-                    break;
-                default:
-                    // Woken threads are told through OnResolved; there is no buffer and no kernel here.
-                    break;
+                Send(command);
+                continue;
             }
+            _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds
+                + (SomebodyWaits(command.Range) ? _costs.InstallWake.Nanoseconds : 0);
+            Take(_service.Handle(Outcome(command)));
+        }
+    }
+
+    /// <summary>Keeps what takes time, and does at once what nothing is to be done before. There is no buffer to release and no kernel to wake anybody: woken threads are
+    /// told through OnResolved.</summary>
+    private void Take(ReadOnlySpan<ServiceCommand> commands)
+    {
+        foreach (ref readonly ServiceCommand command in commands)
+        {
+            if (command.Kind is not (CommandKind.Request or CommandKind.Install or CommandKind.Zero))
+                continue;
+            if (command.Kind == CommandKind.Request && _todoCount == 0)
+            {
+                Send(command);
+                continue;
+            }
+            if (_todoCount == _todo.Length)
+                Array.Resize(ref _todo, _todoCount * 2);
+            _todo[_todoCount++] = command;
         }
     }
 
@@ -276,35 +302,23 @@ public sealed class Simulation : IServiceObserver
     private void Send(in ServiceCommand command)
     {
         _daemonTime += _costs.RequestSend.Nanoseconds;
-        if (command.Request >= _requests.Length)
-            Array.Resize(ref _requests, command.Request * 2);
-        _requests[command.Request] = command.Range;
+        if (command.Request >= _arriving.Length)
+            Array.Resize(ref _arriving, command.Request * 2);
+        _arriving[command.Request] = command.Range;
         long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[command.Lane])
             + _costs.ServerPerRequest.Nanoseconds + command.Range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[command.Lane] = ready;
         _link.Enqueue(command.Lane, command.Request, command.Range.Bytes, new Instant(ready));
-        ScheduleLink();
-    }
-
-    private void ScheduleLink()
-    {
-        long start = _link.NextStart.Nanoseconds;
-        if (start >= _linkScheduled)
-            return;
-        _linkScheduled = start;
-        _events.Push(start, SimEventKind.Link, 0);
+        _events.SetLink(_link.NextStart.Nanoseconds);
     }
 
     private void RunLink(long now)
     {
         while (_link.TryDepart(new Instant(now), out Departure d))
         {
-            PageRange rest = _requests[d.Tag];
-            long pages = d.Bytes / PageNumber.Size;
-            _events.Push(d.Due.Nanoseconds + _shaperDelay, SimEventKind.Arrival, d.Tag, rest with { Count = pages });
-            _requests[d.Tag] = new PageRange(rest.Start + pages, rest.Count - pages);
+            _events.Push(d.Due.Nanoseconds + _shaperDelay, SimEventKind.Arrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
         }
-        ScheduleLink();
+        _events.SetLink(_link.NextStart.Nanoseconds);
     }
 
     /// <inheritdoc/>
