@@ -1,4 +1,3 @@
-#!/usr/bin/env dotnet
 #:project ../engine/Replay/Testbed.Replay.csproj
 #:property GenerateDocumentationFile=false
 
