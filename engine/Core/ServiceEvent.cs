@@ -111,7 +111,7 @@ public enum CommandKind : byte
     /// <summary>The buffer of <c>Request</c> is not needed any more and its number is free.</summary>
     Release = 4,
 
-    /// <summary>Nothing of <c>Space</c> is away any more, or it is gone: stop serving it.</summary>
+    /// <summary>The process of <c>Space</c> is gone: stop serving it.</summary>
     Unregister = 5,
 }
 

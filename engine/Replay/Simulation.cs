@@ -255,8 +255,8 @@ public sealed class Simulation : IServiceObserver
         }
     }
 
-    /// <summary>Keeps what takes time, and does at once what nothing is to be done before. There is no buffer to release and no kernel to wake anybody: woken threads are
-    /// told through OnResolved.</summary>
+    /// <summary>Keeps what takes time, and sends at once what nothing is to be done before. There is no buffer to release
+    /// and no kernel to wake anybody: woken threads are told through OnResolved.</summary>
     private void Take(ReadOnlySpan<ServiceCommand> commands)
     {
         foreach (ref readonly ServiceCommand command in commands)
