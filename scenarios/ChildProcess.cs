@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using Mono.Unix.Native;
@@ -14,38 +13,34 @@ namespace Testbed.Scenarios;
 internal sealed class ChildProcess : IDisposable
 {
     private const string Guard = """
-        exec 3<&0
+        exec 3<&0 2>/dev/null
         log=$1; shift
-        setsid "$@" </dev/null >>"$log" 2>&1 3<&- &
+        # A shell without job control has its background programs ignore some signals, and so have we; the program begins as from a terminal.
+        setsid env --default-signal "$@" </dev/null >>"$log" 2>&1 3<&- &
         program=$!
         echo $program
-        { read -r _ <&3; kill -KILL -- -$program; } >/dev/null 2>&1 &
+        # Before setsid has run there is no such group yet.
+        { read -r _ <&3; kill -KILL -$program || kill -KILL $program; } >/dev/null 2>&1 &
         wait $program; code=$?
-        kill $! 2>/dev/null
+        # Children that it leaves behind, then the one who waits for us.
+        kill -KILL -$program $! 2>/dev/null
         exit $code
         """;
 
-    private static readonly ConcurrentDictionary<int, ChildProcess> Alive = new();
-
     private readonly Process _guard;
     private readonly string _log;
-
-    static ChildProcess() => AppDomain.CurrentDomain.ProcessExit += (_, _) =>
-    {
-        foreach (ChildProcess child in Alive.Values)
-            child.Kill();
-    };
+    private bool _disposed;
 
     public ChildProcess(string program, IEnumerable<string> arguments, IReadOnlyDictionary<string, string> environment, string folder, string log)
     {
         _log = log;
-        var start = new ProcessStartInfo("sh", ["-c", Guard, "sh", log, program, .. arguments])
+        // A session of the shell's own too, or Ctrl-C would end it before we have put the program right.
+        var start = new ProcessStartInfo("setsid", ["sh", "-c", Guard, "sh", log, program, .. arguments])
         { WorkingDirectory = folder, RedirectStandardInput = true, RedirectStandardOutput = true };
         foreach ((string name, string value) in environment)
             start.Environment[name] = value;
         _guard = Process.Start(start)!;
         Pid = int.Parse(_guard.StandardOutput.ReadLine()!, CultureInfo.InvariantCulture);
-        Alive[Pid] = this;
     }
 
     public int Pid { get; }
@@ -62,15 +57,8 @@ internal sealed class ChildProcess : IDisposable
 
     public void Terminate() => Syscall.kill(Pid, Signum.SIGTERM);
 
-    /// <summary>Kills the whole group, while its leader is there to vouch for the number.</summary>
-    public void Kill()
-    {
-        if (_guard.HasExited)
-            return;
-        // Before setsid has run there is no such group yet.
-        if (Syscall.kill(-Pid, Signum.SIGKILL) != 0)
-            Syscall.kill(Pid, Signum.SIGKILL);
-    }
+    /// <summary>Has the whole group killed, by the same way as when we die. May be called again.</summary>
+    public void Kill() => _guard.StandardInput.Close();
 
     public string LastLogLine()
     {
@@ -80,8 +68,9 @@ internal sealed class ChildProcess : IDisposable
 
     public void Dispose()
     {
-        if (!Alive.TryRemove(Pid, out _))
+        if (_disposed)
             return;
+        _disposed = true;
         Kill();
         _guard.WaitForExit();
         _guard.Dispose();

@@ -131,29 +131,42 @@ internal sealed class ClosedLoop : RunningLoad
     }
 }
 
-/// <summary>A load that a program makes.</summary>
-internal sealed class ProgramLoad(ChildProcess program) : RunningLoad
+/// <summary>A load that a program makes. When its time is up it is killed, which is no error.</summary>
+internal sealed class ProgramLoad : RunningLoad
 {
+    private readonly ChildProcess _program;
+    private readonly Timer _end;
     private LoadResult? _result;
-    private bool _stopped;
+    private volatile bool _stopped;
 
-    public override bool HasEnded => _result is not null || program.HasExited;
+    public ProgramLoad(ChildProcess program, Duration duration)
+    {
+        _program = program;
+        _end = new Timer(_ => Stop(), null, (long)Math.Ceiling(duration.Milliseconds), Timeout.Infinite);
+    }
+
+    public override bool HasEnded => _result is not null || _program.HasExited;
 
     public override void Stop()
     {
-        if (_result is not null)
+        if (_result is not null || _program.HasExited)
             return;
         _stopped = true;
-        program.Kill();
+        _program.Kill();
     }
 
     public override LoadResult Wait()
     {
         if (_result is not null)
             return _result;
-        int code = program.WaitForExit();
-        string? error = code == 0 || _stopped ? null : $"exit code {code}: {program.LastLogLine()}";
-        program.Dispose();
+        int code = _program.WaitForExit();
+        using (var idle = new ManualResetEvent(false))
+        {
+            if (_end.Dispose(idle))
+                idle.WaitOne();
+        }
+        string? error = code == 0 || _stopped ? null : $"exit code {code}: {_program.LastLogLine()}";
+        _program.Dispose();
         return _result = new LoadResult([], 0, error);
     }
 }

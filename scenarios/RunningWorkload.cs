@@ -63,7 +63,7 @@ public sealed class RunningWorkload : IDisposable
     /// <summary>Begins the load; it goes on for <paramref name="duration"/>, or until the built-in load has made so many
     /// <paramref name="requests"/>. Same seed, same requests: what one run touches, the next one does too.</summary>
     public RunningLoad StartLoad(Duration duration, long requests = long.MaxValue) => _file.Load.Program is { } program
-        ? new ProgramLoad(Launch(program, duration))
+        ? new ProgramLoad(Launch(program, duration), duration)
         : new ClosedLoop(_file, Connect, RequestTemplate.Parse(_file.Load.Request!, _file, _seed), _seed, duration, requests);
 
     /// <summary>A digest of the program's data: equal data, equal digest.</summary>

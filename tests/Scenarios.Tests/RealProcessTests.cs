@@ -83,6 +83,59 @@ public sealed class RealProcessTests
     }
 
     [Test]
+    public void ProgramLoadEndsWithItsTime()
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-benchmark")) with { Keys = 1000 };
+        using RunningWorkload running = Installed(file).Start();
+        running.Fill();
+        var time = Stopwatch.StartNew();
+        using RunningLoad load = running.StartLoad(Duration.FromSeconds(1));
+        Assert.That(load.HasEnded, Is.False);
+        Assert.That(load.Wait().Error, Is.Null);
+        Assert.That(time.Elapsed.TotalSeconds, Is.InRange(0.9, 10));
+        Assert.That(load.HasEnded, Is.True);
+    }
+
+    [Test]
+    public void NothingOutlivesUs()
+    {
+        // What the guard sees when we are killed: its standard input ends.
+        string log = Path.GetTempFileName();
+        using var child = new ChildProcess("sh", ["-c", "sleep 1000 & sleep 1000"], new Dictionary<string, string>(), Path.GetTempPath(), log);
+        string Group() => string.Join(' ', Directory.GetDirectories("/proc", "?*").Where(d => char.IsAsciiDigit(d[^1]) && IsInGroup(d, child.Pid)).Select(Path.GetFileName));
+        Assert.That(() => Group().Split(' '), Has.Length.EqualTo(3).After(5).Seconds.PollEvery(20).MilliSeconds, "sh and its two children");
+        child.Kill();
+        Assert.That(child.WaitForExit(), Is.EqualTo(128 + 9));
+        Assert.That(Group, Is.Empty.After(5).Seconds.PollEvery(20).MilliSeconds);
+        File.Delete(log);
+    }
+
+    [Test]
+    public void ProgramBeginsAsFromATerminal()
+    {
+        string log = Path.GetTempFileName();
+        using var child = new ChildProcess("sleep", ["1000"], new Dictionary<string, string>(), Path.GetTempPath(), log);
+        string Status() => File.ReadAllText($"/proc/{child.Pid}/status");
+        Assert.That(Status, Does.StartWith("Name:\tsleep").After(5).Seconds.PollEvery(20).MilliSeconds);
+        Assert.That(Status(), Does.Match(@"SigIgn:\s0{16}\s").And.Match(@"SigBlk:\s0{16}\s"), "no signal is ignored or blocked");
+        File.Delete(log);
+    }
+
+    private static bool IsInGroup(string processFolder, int group)
+    {
+        try
+        {
+            // pid (name) state parent group ...
+            string[] fields = File.ReadAllText(Path.Combine(processFolder, "stat")).Split(") ")[^1].Split(' ');
+            return fields[0] != "Z" && fields[2] == $"{group}";
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
+
+    [Test]
     public void ProgramThatEndsAtOnceIsReportedWithItsLastLine()
     {
         WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small"));
