@@ -17,7 +17,7 @@ internal static class Program
         };
         ParseResult parsed = root.Parse(args);
         if (parsed.Errors.Count > 0)
-            return Fail($"{parsed.Errors[0].Message} See testbed {parsed.CommandResult.Command.Name} --help.");
+            return Fail($"{parsed.Errors[0].Message} See {PathOf(parsed.CommandResult)} --help.");
         try
         {
             // Errors reach the catch below, so that each is one line; Ctrl-C is each verb's own affair.
@@ -37,6 +37,9 @@ internal static class Program
             return 130;
         }
     }
+
+    private static string PathOf(CommandResult command) =>
+        command.Parent is CommandResult parent ? $"{PathOf(parent)} {command.Command.Name}" : "testbed";
 
     private static int Fail(string message)
     {

@@ -12,7 +12,17 @@ internal static class RecordVerb
 {
     public static Command Create()
     {
-        var pid = new Option<int?>("--pid") { Description = "a running process; otherwise give a command behind --" };
+        var pid = new Option<int?>("--pid")
+        {
+            Description = "a running process; otherwise give a command behind --",
+            CustomParser = argument =>
+            {
+                if (int.TryParse(argument.Tokens[0].Value, out int number) && number > 0)
+                    return number;
+                argument.AddError($"--pid {argument.Tokens[0].Value}: expected a process id, such as 4711.");
+                return null;
+            },
+        };
         var output = new Option<string>("--output", "-o") { Description = "the trace to write", Required = true };
         var duration = Options.For("how long to record, for example 30s; default: until the target exits or Ctrl-C");
         var untilResident = new Option<bool>("--until-resident") { Description = "end when every page was touched" };
