@@ -18,13 +18,19 @@ public sealed record LiveEnd(RunResult Result, FinishOutcome End, MemoryImage Im
 /// <summary>
 /// A migration of a running process to where it is: stop, dump into images, evict, resume, and serve its faults from
 /// our page server. <see cref="Begin"/> returns with the process running on memory that is away; <see cref="End"/>
-/// brings everything back. Whatever goes wrong, the process gets its memory back before the error is told.
+/// brings everything back. Whatever goes wrong, the process gets its memory back before the error is told; should this
+/// program be killed, a guard brings it back (<see cref="GuardProcess"/>).
 /// </summary>
 public sealed class LiveSession : IDisposable
 {
+    /// <summary>A page server that was away for so long is given up, and the images are read without it.</summary>
+    private static readonly Duration ServerPatience = Duration.FromSeconds(5);
+
     private readonly LiveOptions _options;
     private readonly InPlaceTarget _target;
     private readonly string _directory;
+    private readonly Guard _guard;
+    private ChangeJournal? _journal;
     private ImageDirectory? _images;
     private PageServer? _server;
     private TraceWriter? _trace;
@@ -33,11 +39,10 @@ public sealed class LiveSession : IDisposable
     private LiveService? _live;
     private MonotonicClock _clock;
     private Duration _workloadTime;
-    private bool _evicted;
-    private bool _finished;
+    private bool _away;
 
-    private LiveSession(LiveOptions options, InPlaceTarget target, string directory) =>
-        (_options, _target, _directory) = (options, target, directory);
+    private LiveSession(LiveOptions options, InPlaceTarget target, string directory, Guard guard) =>
+        (_options, _target, _directory, _guard) = (options, target, directory, guard);
 
     /// <summary>The memory that is away.</summary>
     public MemoryImage Image { get; private set; } = new([], []);
@@ -69,12 +74,11 @@ public sealed class LiveSession : IDisposable
     /// <exception cref="OperationCanceledException">Cancelled; the process runs on as before.</exception>
     public static LiveSession Begin(int pid, LiveOptions options, Action<long, long>? onDumped, CancellationToken cancel)
     {
-        InPlaceTarget target = InPlaceTarget.Attach(pid, options.Region);
-        string directory = options.ImagesPath ?? Directory.CreateTempSubdirectory("testbed-images-").FullName;
-        var session = new LiveSession(options, target, directory);
+        LiveSession session = Attach(pid, options);
+        InPlaceTarget target = session._target;
+        string directory = session._directory;
         try
         {
-            Directory.CreateDirectory(directory);
             long total = target.EstimatedDumpBytes;
             ImageDump.Write(target, directory, onDumped is null ? null : bytes => onDumped(bytes, total), cancel);
             session.Prepare();
@@ -89,13 +93,53 @@ public sealed class LiveSession : IDisposable
         }
     }
 
+    private static LiveSession Attach(int pid, LiveOptions options)
+    {
+        ProcessInfo.Read(pid).EnsureCapturable();
+        if (options.TracePath is { } path)
+            EnsureWritable(path);
+        bool temporary = options.ImagesPath is null;
+        string directory = options.ImagesPath ?? Directory.CreateTempSubdirectory("testbed-images-").FullName;
+        Guard? guard = null;
+        try
+        {
+            Directory.CreateDirectory(directory);
+            // It becomes ready while the memory is dumped.
+            guard = Guard.Start(pid, directory, temporary);
+            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region), directory, guard);
+        }
+        catch
+        {
+            guard?.Dismiss();
+            guard?.Dispose();
+            if (temporary)
+                Directory.Delete(directory, recursive: true);
+            throw;
+        }
+    }
+
+    private static void EnsureWritable(string path)
+    {
+        bool existed = File.Exists(path);
+        try
+        {
+            File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.Write).Dispose();
+            if (!existed)
+                File.Delete(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new BadInputException($"{path}: cannot write a trace here ({e.Message}); expected a file that can be created or replaced", e);
+        }
+    }
+
     /// <summary>Everything that can fail and does not need the eviction comes before it.</summary>
     private void Prepare()
     {
+        _journal = ChangeJournal.Create(_directory, _target.Info);
         _images = ImageDirectory.Open(_directory);
         _server = new PageServer(new PageServerOptions { Source = _images, Link = _options.Link });
-        if (_options.TracePath is { } path && Path.GetDirectoryName(Path.GetFullPath(path)) is { } parent && !Directory.Exists(parent))
-            throw new BadInputException($"{path}: cannot write a trace here: there is no directory {parent}");
+        _guard.AwaitReady();
     }
 
     private void EvictAndServe()
@@ -103,8 +147,10 @@ public sealed class LiveSession : IDisposable
         TransferOptions transfer = _options.EffectiveTransfer;
         EndPoint server = _server!.EndPoint;
         PageLane[] lanes = [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect(server))];
-        EvictedMemory evicted = _target.Evict();
-        _evicted = true;
+        _journal!.Phase = CapturePhase.Evicting;
+        EvictedMemory evicted = _target.Evict(_journal);
+        _away = true;
+        _guard.Entrust(0, _target.Fd);
         Image = evicted.Image;
         _trace = _options.TracePath is { } path ? TraceWriter.Create(path, Header(evicted)) : null;
         _recorder = new LiveRecorder(_target.Info.Pid, Image.PresentPages, _trace, _options.TraceEvents);
@@ -118,7 +164,9 @@ public sealed class LiveSession : IDisposable
         int opened = 0;
         _live = new LiveService(
             _service, (uint)_target.Info.Pid, lanes.Length,
-            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), _recorder, _clock);
+            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), _recorder, _clock, _journal)
+        { OnForked = _guard.Entrust };
+        _journal.Phase = CapturePhase.Serving;
         _live.Start(_target.Fd);
         _target.Resume();
     }
@@ -132,7 +180,7 @@ public sealed class LiveSession : IDisposable
     /// <param name="cancel">Ends the wait.</param>
     public void WaitWhile(Func<bool> condition, Action? onTick, CancellationToken cancel)
     {
-        while (!cancel.IsCancellationRequested && !TargetGone && _live!.Failure is null && condition())
+        while (!cancel.IsCancellationRequested && !TargetGone && ServiceError is null && condition())
         {
             onTick?.Invoke();
             cancel.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(20));
@@ -148,18 +196,14 @@ public sealed class LiveSession : IDisposable
     /// <param name="onTick">Called now and then with the pages that are in; or null.</param>
     public LiveEnd End(EndState state, Action<long>? onTick = null)
     {
-        for (long before = -1; before < _recorder!.Metrics.ResidentPages && !TargetGone && _live!.Failure is null;)
+        for (long before = -1; before < _recorder!.Metrics.ResidentPages && !TargetGone && ServiceError is null;)
         {
             before = _recorder.Metrics.ResidentPages;
             Thread.Sleep(200);
             onTick?.Invoke(before);
         }
         _recorder.IsDraining = true;
-        _live!.Drain();
-        while (!_live.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
-            onTick?.Invoke(_recorder.Resident);
-        Exception? failure = _live.Failure;
-        _live.Stop();
+        string? failure = Drain(() => onTick?.Invoke(_recorder.Resident));
         FinishOutcome outcome = Finish();
         Duration elapsed = Elapsed;
         _trace?.Finish(new TraceEnd
@@ -168,10 +212,10 @@ public sealed class LiveSession : IDisposable
             Duration = elapsed,
             CommandHash = _options.TraceEvents ? _service!.CommandHash : null,
             TimeToFirstResponse = TimeToFirstResponse,
-            Note = failure?.Message ?? "",
+            Note = failure ?? "",
         });
         if (failure is not null)
-            throw new InvalidOperationException($"the fault service failed, and the memory was restored from the images: {failure.Message}", failure);
+            throw new InvalidOperationException($"{failure}; the memory was restored from the images");
         RunResult result = _recorder.Metrics.ToResult(
             _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, _workloadTime,
             new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0),
@@ -179,17 +223,52 @@ public sealed class LiveSession : IDisposable
         return new LiveEnd(result, outcome, Image);
     }
 
+    /// <summary>Why the service cannot go on; null while it can.</summary>
+    private string? ServiceError => _live switch
+    {
+        null => "the fault service was not started",
+        { Failure: { } failure } => $"the fault service failed: {failure.Message}",
+        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.LastLaneError})",
+        _ => null,
+    };
+
+    /// <summary>Lets the service bring in what it can.</summary>
+    /// <returns>Why that is not all; null when it is.</returns>
+    private string? Drain(Action? onTick)
+    {
+        _live?.Drain();
+        while (ServiceError is null && !_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
+            onTick?.Invoke();
+        return ServiceError;
+    }
+
+    /// <summary>What the service did not bring another one does; then the process is let go.</summary>
+    private FinishOutcome Finish()
+    {
+        _live?.Stop();
+        FinishOutcome outcome;
+        if (ServiceError is null)
+        {
+            // From here on nobody reads what the program changes, and nothing is missing any more.
+            _journal!.Phase = CapturePhase.Finishing;
+            outcome = _target.Finish();
+        }
+        else
+        {
+            // Opened anew, for the service may have ended between reading a message and keeping it.
+            using ChangeJournal journal = ChangeJournal.Open(_directory);
+            outcome = Rescue.Run(_target, _live?.StopAndRelease().Where(t => t.Space != 0) ?? [], _directory, journal);
+        }
+        _away = false;
+        return outcome;
+    }
+
     /// <summary>Ends the session if nobody did: memory first, then everything else.</summary>
     public void Dispose()
     {
-        if (_evicted && !_finished)
+        if (_away)
         {
-            if (_live is not null)
-            {
-                _live.Drain();
-                _live.WaitUntilComplete(Timeout.InfiniteTimeSpan);
-                _live.Stop();
-            }
+            Drain(null);
             Finish();
         }
         _live?.Dispose();
@@ -197,17 +276,13 @@ public sealed class LiveSession : IDisposable
         _server?.Dispose();
         _images?.Dispose();
         _target.Dispose();
+        _journal?.Dispose();
+        _guard.Dismiss();
+        _guard.Dispose();
         if (_options.ImagesPath is null && Directory.Exists(_directory))
             Directory.Delete(_directory, recursive: true);
-    }
-
-    /// <summary>What the service did not bring comes straight from the images; then the process is let go.</summary>
-    private FinishOutcome Finish()
-    {
-        _finished = true;
-        if (_service is null || !_service.IsComplete)
-            Rescue.Restore(_target.Fd, _service?.MapOf(0) ?? new PageMap(Image), _images!.Pages((uint)_target.Info.Pid));
-        return _target.Finish();
+        else
+            ChangeJournal.Delete(_directory);
     }
 
     private TraceHeader Header(EvictedMemory evicted)

@@ -1,51 +1,108 @@
-using System.Runtime.InteropServices;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Server;
+using Testbed.PageXfer.Xfer;
+using Testbed.Policies;
 using Testbed.Uffd;
 
 namespace Testbed.Live;
 
-/// <summary>Brings memory back without fault service, lanes or server: straight from the images into the process.</summary>
-internal static class Rescue
+/// <summary>
+/// Brings memory back when the service that was to do so is gone: failed, or killed with its whole process. A second service
+/// takes over, with what the images, the journal and the kernel know, and moves everything that is away.
+/// </summary>
+public static class Rescue
 {
-    private const int ChunkPages = 256;
-
-    /// <summary>Installs every page that is lazy or in flight. Pages that the process dropped meanwhile are neither, and stay zero.</summary>
-    public static void Restore(UserFaultFd fd, PageMap map, PageReader pages)
+    /// <summary>Whether a directory holds the journal of a capture that did not end well.</summary>
+    public static bool IsNeeded(string directory)
     {
-        byte[] buffer = GC.AllocateUninitializedArray<byte>(ChunkPages * PageNumber.Size, pinned: true);
-        nint source = Marshal.UnsafeAddrOfPinnedArrayElement(buffer, 0);
-        for (long index = 0; index < map.Count; index++)
-        {
-            if (map[index] is not (PageState.Lazy or PageState.InFlight))
-                continue;
-            long count = 1;
-            long end = Math.Min(map.AreaBounds(index).End, index + ChunkPages);
-            while (index + count < end && map[index + count] is PageState.Lazy or PageState.InFlight)
-                count++;
-            var range = new PageRange(map.PageAt(index), count);
-            pages.Read(range, buffer.AsSpan(0, (int)range.Bytes));
-            Install(fd, range, source);
-            index += count - 1;
-        }
+        if (!ChangeJournal.Exists(directory))
+            return false;
+        using ChangeJournal journal = ChangeJournal.Open(directory);
+        return journal.Phase != CapturePhase.Prepared;
     }
 
-    private static void Install(UserFaultFd fd, PageRange range, nint source)
+    /// <summary>Brings back the memory of a process whose daemon is dead, and lets it go.</summary>
+    /// <param name="directory">The images and the journal of its capture.</param>
+    /// <param name="pid">The process, to be sure that it is the right one.</param>
+    /// <param name="saved">Descriptors that somebody saved: of the process (0), and of children that it forked meanwhile.</param>
+    /// <exception cref="BadInputException">It is another process, or gone, or something in the directory is missing.</exception>
+    public static FinishOutcome Run(string directory, int pid, IReadOnlyDictionary<int, UserFaultFd> saved)
     {
-        for (long at = 0; at < range.Count;)
-        {
-            PageNumber page = range.Start + at;
-            CopyOutcome outcome = fd.Copy(page, source + (nint)(at << PageNumber.Shift), range.Count - at, out long done);
-            at += done;
-            switch (outcome)
-            {
-                case CopyOutcome.ProcessGone:
-                    return;
-                case CopyOutcome.AlreadyPresent or CopyOutcome.Gone:
-                    fd.Wake(PageRange.Single(page + done));
-                    at++;
-                    break;
-            }
-        }
+        using ChangeJournal journal = ChangeJournal.Open(directory);
+        if (journal.Pid != pid)
+            throw new BadInputException($"{directory}: is about process {journal.Pid}; expected {pid}");
+        saved.TryGetValue(0, out UserFaultFd? fd);
+        bool gone = ProcessInfo.StartTimeOf(pid) != journal.StartTime;
+        if (gone && saved.Count == 0)
+            throw new BadInputException($"process {pid}: the one that {directory} is about has exited; nothing is left to rescue");
+        using InPlaceTarget? target = gone ? null : InPlaceTarget.Adopt(pid, journal.TargetFd, fd);
+        return Run(target, saved.Where(s => s.Key != 0).Select(s => (s.Key, s.Value)), directory, journal);
+    }
+
+    /// <summary>The same, with what the caller has of it already.</summary>
+    internal static FinishOutcome Run(
+        InPlaceTarget? target, IEnumerable<(int Space, UserFaultFd Fd)> children, string directory, ChangeJournal journal)
+    {
+        // Killed while finishing: every page is in, and pages that are missing now are ones that the program dropped.
+        if (journal.Phase != CapturePhase.Finishing)
+            BringBack(target, [.. children], directory, journal);
+        return target?.Finish() ?? FinishOutcome.Exited;
+    }
+
+    private static void BringBack(
+        InPlaceTarget? target, List<(int Space, UserFaultFd Fd)> children, string directory, ChangeJournal journal)
+    {
+        if (journal.Phase == CapturePhase.Evicting)
+            target?.SettleEviction(journal);
+        if (journal.HasOverflown)
+            throw new BadInputException($"{directory}: the journal is incomplete, for its disk was full; which pages the program dropped meanwhile is not known");
+        using ImageDirectory images = ImageDirectory.Open(directory);
+        using var server = new PageServer(new PageServerOptions { Source = images });
+        uint pid = (uint)journal.Pid;
+        PolicySpec policy = PolicyCatalog.Parse("demand");
+        var transfer = new TransferOptions { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 1 << 20 };
+        var service = new FaultService(transfer, map => policy.Create(new PolicyEnvironment(map, [], 0)), new Nobody());
+        service.AddSpace(0, images.LazyMemory(pid));
+        int spaces = Replay(journal, service);
+        foreach (PageRange present in target?.PresentRegistered() ?? [])
+            service.Handle(new ServiceEvent(ServiceEventKind.Unmapped, default, 0, present));
+        if (target is not null)
+            children.Insert(0, (0, target.Fd));
+        foreach (int lost in Enumerable.Range(0, spaces).Except(children.Select(c => c.Space)))
+            service.Handle(new ServiceEvent(ServiceEventKind.Exited, default, lost, default));
+        using var live = new LiveService(
+            service, pid, transfer.Lanes, _ => PageLane.Connect(server.EndPoint), new Nobody(), MonotonicClock.Start(), journal);
+        journal.Phase = CapturePhase.Serving;
+        live.Continue(children, spaces);
+        live.Drain();
+        live.WaitUntilComplete(Timeout.InfiniteTimeSpan);
+        live.Stop();
+        if (live.Failure is { } failure)
+            throw new InvalidOperationException($"the memory of process {pid} could not be brought back: {failure.Message}", failure);
+        journal.Phase = CapturePhase.Finishing;
+    }
+
+    /// <summary>Tells a fresh service what became of the address spaces.</summary>
+    /// <returns>How many there were, living or not.</returns>
+    private static int Replay(ChangeJournal journal, FaultService service)
+    {
+        int spaces = 1;
+        foreach ((int space, UffdMessage message) in journal.ReadChanges())
+            service.Handle(LiveService.ChangeOf(message, space, message.Event == UffdEvent.Fork ? spaces++ : 0, default));
+        return spaces;
+    }
+
+    private sealed class Nobody : IServiceObserver, ILiveLog
+    {
+        public void OnRequested(Instant time, int space, PageRange range, Cause cause) { }
+
+        public void OnInstalled(in InstallRecord install) { }
+
+        public void OnResolved(in FaultRecord fault) { }
+
+        public void OnEvent(in ServiceEvent e) { }
+
+        public int OnNewThread(int tid) => tid;
     }
 }

@@ -6,11 +6,13 @@ using static Testbed.Uffd.Interop.Native.Nr;
 namespace Testbed.Uffd;
 
 /// <summary>A process held by descriptor: it cannot be confused with a later one of the same pid.</summary>
-internal sealed class PidFd : IDisposable
+public sealed class PidFd : IDisposable
 {
     /// <summary>The descriptor; readable once the process has exited.</summary>
     public int Fd { get; }
 
+    /// <summary>Opens it.</summary>
+    /// <exception cref="BadInputException">There is no such process.</exception>
     public PidFd(int pid)
     {
         Fd = (int)Native.Syscall(__NR_pidfd_open, pid, 0);
@@ -26,6 +28,15 @@ internal sealed class PidFd : IDisposable
         return fd < 0 ? -Native.Errno : (int)fd;
     }
 
+    /// <summary>Waits for the end of the process.</summary>
+    /// <returns>False when the time was up first.</returns>
+    public unsafe bool WaitForExit(TimeSpan limit)
+    {
+        Native.PollFd poll = new() { fd = Fd, events = Native.PollH.POLLIN };
+        return Native.Poll(&poll, 1, (int)limit.TotalMilliseconds) > 0;
+    }
+
+    /// <inheritdoc/>
     public void Dispose() => _ = Native.Close(Fd);
 }
 
@@ -69,7 +80,10 @@ internal static class RemoteUffd
             ours = target.Get(theirs[0]);
             if (ours < 0)
                 return ours;
-            Send(ours, device);
+            using DescriptorChannel channel = new(ours);
+            ours = -1;
+            if (!channel.Send('D', 0, device))
+                throw new InvalidOperationException($"sendmsg: {Native.Describe(Native.Errno)}");
             int received = Receive(calls, theirs[1]);
             theirs = [.. theirs, received];
             return calls.Call(__NR_ioctl, (ulong)received, Native.UffdDevice.USERFAULTFD_IOC_NEW, Flags);
@@ -93,26 +107,6 @@ internal static class RemoteUffd
     }
 
     private const ulong RightsLength = 20; // CMSG_LEN(sizeof(int))
-
-    private static unsafe void Send(int socket, int descriptor)
-    {
-        byte one = 1;
-        Native.IoVec vector = new() { iov_base = (ulong)&one, iov_len = 1 };
-        Rights rights = new()
-        {
-            Header = new() { cmsg_len = RightsLength, cmsg_level = Native.Socket.SOL_SOCKET, cmsg_type = Native.Socket.SCM_RIGHTS },
-            Descriptor = descriptor,
-        };
-        Native.MsgHdr message = new()
-        {
-            msg_iov = (ulong)&vector,
-            msg_iovlen = 1,
-            msg_control = (ulong)&rights,
-            msg_controllen = (ulong)sizeof(Rights),
-        };
-        if (Native.SendMsg(socket, &message, Native.Socket.MSG_NOSIGNAL) != 1)
-            throw new InvalidOperationException($"sendmsg: {Native.Describe(Native.Errno)}");
-    }
 
     private static unsafe int Receive(RemoteCalls calls, int socket)
     {

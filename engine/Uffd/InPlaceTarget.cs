@@ -106,6 +106,106 @@ public sealed class InPlaceTarget : IDisposable
         }
     }
 
+    /// <summary>
+    /// Takes over a process whose memory another daemon took away, when that daemon is dead. It runs; serve it, and then
+    /// <see cref="Finish"/>.
+    /// </summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="fdInTarget">The number of its userfaultfd, or -1 to look for it.</param>
+    /// <param name="fd">A copy of it that was saved, or null to get it from the process.</param>
+    /// <exception cref="BadInputException">The process is gone, or has no userfaultfd.</exception>
+    public static InPlaceTarget Adopt(int pid, int fdInTarget, UserFaultFd? fd)
+    {
+        ProcessInfo info = ProcessInfo.Read(pid);
+        if (!info.HasMemory)
+            throw Exited(info);
+        var pidFd = new PidFd(pid);
+        if (fdInTarget < 0 || !IsUserFaultFd(pid, fdInTarget))
+            fdInTarget = FindUserFaultFd(pid);
+        if (fd is null)
+        {
+            int copy = fdInTarget < 0 ? -Native.E.ENOENT : pidFd.Get(fdInTarget);
+            if (copy < 0)
+            {
+                pidFd.Dispose();
+                throw new BadInputException($"process {pid} ({info.Name}): has no userfaultfd that can be taken ({Native.Describe(-copy)}); a process whose memory was taken away is expected");
+            }
+            fd = new UserFaultFd(copy);
+        }
+        return new InPlaceTarget(info, pidFd, fd, fdInTarget);
+    }
+
+    private InPlaceTarget(ProcessInfo info, PidFd pidFd, UserFaultFd fd, int fdInTarget)
+    {
+        (Info, _pidFd, _fd, _fdInTarget) = (info, pidFd, fd, fdInTarget);
+        (Threads, _mappings, _chosen) = ([], [], []);
+    }
+
+    private static int FindUserFaultFd(int pid)
+    {
+        try
+        {
+            return Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd").Select(path => int.Parse(Path.GetFileName(path)))
+                .Where(fd => IsUserFaultFd(pid, fd)).DefaultIfEmpty(-1).Max();
+        }
+        catch (IOException)
+        {
+            return -1;
+        }
+    }
+
+    /// <summary>
+    /// After the death of a daemon during <see cref="Evict"/>: the call that it had injected may still be dropping pages, and
+    /// waits for its message to be read. That message is not the program's doing; all others are, and go into the journal.
+    /// </summary>
+    public void SettleEviction(ChangeJournal journal)
+    {
+        try
+        {
+            // Killed right after creating the descriptor: nothing is registered, and it cannot even be read.
+            Fd.Api(UffdFeatures.Process);
+        }
+        catch (BadInputException)
+        {
+            // Refused because it was done before, as it should be.
+        }
+        // The thread may not have come to its call yet.
+        const int PatienceMilliseconds = 200;
+        for (long end = Environment.TickCount64 + PatienceMilliseconds; Environment.TickCount64 < end && !journal.Dropping.IsEmpty;)
+        {
+            Fd.WaitReadable(10);
+            Span<UffdMessage> messages = journal.Begin(0);
+            messages = messages[..Fd.Read(messages)];
+            foreach (ref UffdMessage message in messages)
+            {
+                if (message.Event != UffdEvent.Remove || message.Range != journal.Dropping)
+                    continue;
+                message = default;
+                journal.Dropping = default;
+                break;
+            }
+            journal.Keep(messages.Length);
+        }
+        journal.Dropping = default;
+    }
+
+    /// <summary>The pages of registered areas that are in, by present address. The process may run.</summary>
+    public IReadOnlyList<PageRange> PresentRegistered()
+    {
+        List<PageRange> present = [];
+        try
+        {
+            using Pagemap pagemap = new(Info.Pid);
+            foreach (Mapping mapping in ProcMaps.Read(Info.Pid).Where(m => m.IsUffdRegistered))
+                pagemap.Scan(mapping.Range, present);
+        }
+        catch (TargetGoneException)
+        {
+            // Then whatever is installed will find that out.
+        }
+        return present;
+    }
+
     /// <summary>Reads the memory into <paramref name="sink"/>.</summary>
     /// <param name="sink">Who takes it.</param>
     /// <param name="onBytes">Called with the bytes read so far, of <see cref="EstimatedDumpBytes"/>; or null.</param>
@@ -133,16 +233,17 @@ public sealed class InPlaceTarget : IDisposable
     /// Creates the userfaultfd, registers the areas and drops their pages. From here on the process depends on
     /// <see cref="Fd"/> being served.
     /// </summary>
+    /// <param name="journal">Is told each step, so that somebody else can undo it should this program be killed; or null.</param>
     /// <returns>What is away. After the first page was dropped this never fails: what could not be dropped is reported as resident.</returns>
     /// <exception cref="BadInputException">The kernel refuses, or the process is gone. No page was dropped.</exception>
-    public EvictedMemory Evict()
+    public EvictedMemory Evict(ChangeJournal? journal = null)
     {
         TracedProcess stopped = _stopped ?? throw new InvalidOperationException("the process is not stopped");
         MemoryDump dump = _dump ?? throw new InvalidOperationException("Dump comes before Evict");
         List<PageRange> keep = PageRanges.Normalize([.. stopped.ForEachThread(KernelPages), .. dump.Unreadable]);
         try
         {
-            stopped.Inject(_mappings, calls => CreateAndEvict(calls, keep));
+            stopped.Inject(_mappings, calls => CreateAndEvict(calls, keep, journal));
         }
         catch (TargetGoneException)
         {
@@ -171,7 +272,7 @@ public sealed class InPlaceTarget : IDisposable
         return size == 0 ? default : PageRange.Between(PageNumber.Of(address), PageNumber.Of(address + size - 1) + 1);
     }
 
-    private bool CreateAndEvict(RemoteCalls calls, List<PageRange> keep)
+    private bool CreateAndEvict(RemoteCalls calls, List<PageRange> keep, ChangeJournal? journal)
     {
         _fdInTarget = RemoteUffd.Create(calls, _pidFd, Info.Pid);
         try
@@ -192,13 +293,18 @@ public sealed class InPlaceTarget : IDisposable
             _fdInTarget = -1;
             throw;
         }
+        journal?.TargetFd = _fdInTarget;
         EventDrain drain = new(_fd);
         foreach (Mapping mapping in _chosen)
         {
             int advice = mapping.IsLocked ? Native.Mman.MADV_DONTNEED_LOCKED : Native.Mman.MADV_DONTNEED;
             foreach (PageRange range in PageRanges.Subtract([mapping.Range], keep))
+            {
+                journal?.Dropping = range;
                 _ = calls.Call(__NR_madvise, range.Start.Address, (ulong)range.Bytes, (ulong)advice, whileWaiting: drain.DropMessages);
+            }
         }
+        journal?.Dropping = default;
         drain.WakeFaults();
         return true;
     }
@@ -248,7 +354,7 @@ public sealed class InPlaceTarget : IDisposable
                 return HowItEnded();
             UnregisterAll(drain);
             // The program may have closed all descriptors that it did not know, and opened others.
-            if (IsUserFaultFd(_fdInTarget))
+            if (IsUserFaultFd(Info.Pid, _fdInTarget))
                 stopped.Inject(ProcMaps.Read(Info.Pid), calls => calls.Call(__NR_close, (ulong)_fdInTarget));
             return FinishOutcome.Detached;
         }
@@ -276,11 +382,11 @@ public sealed class InPlaceTarget : IDisposable
         }
     }
 
-    private bool IsUserFaultFd(int fd)
+    private static bool IsUserFaultFd(int pid, int fd)
     {
         try
         {
-            return File.ResolveLinkTarget($"/proc/{Info.Pid}/fd/{fd}", false)?.Name.Contains("[userfaultfd]", StringComparison.Ordinal) == true;
+            return File.ResolveLinkTarget($"/proc/{pid}/fd/{fd}", false)?.Name.Contains("[userfaultfd]", StringComparison.Ordinal) == true;
         }
         catch (IOException)
         {

@@ -26,7 +26,18 @@ public sealed class LaunchedProgram : IDisposable
     /// <param name="input">A descriptor to be its standard input, or null for ours.</param>
     /// <param name="output">A descriptor to be its standard output, or null for ours.</param>
     /// <exception cref="BadInputException">There is no such program, or it may not be run.</exception>
-    public static unsafe LaunchedProgram Start(string command, IEnumerable<string> arguments, int? input = null, int? output = null)
+    public static LaunchedProgram Start(string command, IEnumerable<string> arguments, int? input = null, int? output = null) =>
+        Start(command, arguments, input, output, alone: false);
+
+    /// <summary>
+    /// Starts a program in a session of its own, away from our terminal and its signals, that has no descriptor of ours but
+    /// <paramref name="input"/>, as its standard input; what it prints is lost.
+    /// </summary>
+    /// <exception cref="BadInputException">There is no such program, or it may not be run.</exception>
+    public static LaunchedProgram StartAlone(string command, IEnumerable<string> arguments, int input) =>
+        Start(command, arguments, input, null, alone: true);
+
+    private static unsafe LaunchedProgram Start(string command, IEnumerable<string> arguments, int? input, int? output, bool alone)
     {
         Native.SpawnFileActions actions;
         Native.SpawnAttributes attributes;
@@ -35,13 +46,16 @@ public sealed class LaunchedProgram : IDisposable
         _ = Native.SpawnFileActionsInit(&actions);
         _ = Native.SpawnAttributesInit(&attributes);
         // The runtime ignores and blocks signals for itself; the program begins as from a shell.
-        _ = Native.SpawnAttributesSetFlags(&attributes, Native.SpawnH.POSIX_SPAWN_SETSIGDEF | Native.SpawnH.POSIX_SPAWN_SETSIGMASK);
+        const short Signals = Native.SpawnH.POSIX_SPAWN_SETSIGDEF | Native.SpawnH.POSIX_SPAWN_SETSIGMASK;
+        _ = Native.SpawnAttributesSetFlags(&attributes, alone ? (short)(Signals | Native.SpawnH.POSIX_SPAWN_SETSID) : Signals);
         _ = Native.SpawnAttributesSetDefault(&attributes, &all);
         _ = Native.SpawnAttributesSetMask(&attributes, &none);
         if (input is { } i)
             _ = Native.SpawnFileActionsAddDup2(&actions, i, 0);
         if (output is { } o)
             _ = Native.SpawnFileActionsAddDup2(&actions, o, 1);
+        if (alone)
+            LeaveOutputAndOthers(&actions);
         using CStrings argv = new([command, .. arguments]);
         using CStrings envp = new(Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}"));
         int pid;
@@ -50,6 +64,16 @@ public sealed class LaunchedProgram : IDisposable
         return error == 0
             ? new LaunchedProgram(pid)
             : throw new BadInputException($"command {command}: cannot be started ({Native.Describe(error)}); a program that exists and may be run is expected");
+    }
+
+    private static unsafe void LeaveOutputAndOthers(Native.SpawnFileActions* actions)
+    {
+        fixed (byte* nowhere = "/dev/null"u8)
+        {
+            _ = Native.SpawnFileActionsAddOpen(actions, 1, nowhere, Native.Fcntl.O_RDWR, 0);
+            _ = Native.SpawnFileActionsAddOpen(actions, 2, nowhere, Native.Fcntl.O_RDWR, 0);
+        }
+        _ = Native.SpawnFileActionsAddCloseFrom(actions, 3);
     }
 
     /// <summary>Waits for its end.</summary>

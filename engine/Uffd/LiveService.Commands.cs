@@ -128,6 +128,13 @@ public sealed partial class LiveService
         CollectPolls();
     }
 
+    private void NoteLanes()
+    {
+        bool up = Array.Exists(_lanes, lane => lane.Lane is not null);
+        if (up || _allLanesDown < 0)
+            Volatile.Write(ref _allLanesDown, up ? -1 : _clock.Now.Nanoseconds);
+    }
+
     /// <summary>A lane and its way to the fault service. A lane that fails is told as down, and tried again while idle.</summary>
     private sealed class LaneState(LiveService owner, int number, PageLane lane) : IPageReceiver
     {
@@ -183,6 +190,7 @@ public sealed partial class LiveService
                 return;
             }
             owner.CollectPolls();
+            owner.NoteLanes();
             owner.Feed(new ServiceEvent(ServiceEventKind.LaneUp, owner._clock.Now, 0, default) { Lane = number });
         }
 
@@ -192,6 +200,7 @@ public sealed partial class LiveService
             Lane?.Dispose();
             Lane = null;
             owner.CollectPolls();
+            owner.NoteLanes();
             owner.Feed(new ServiceEvent(ServiceEventKind.LaneDown, owner._clock.Now, 0, default) { Lane = number });
         }
 

@@ -42,7 +42,7 @@ public sealed partial class LiveService : IDisposable
     private readonly List<Target> _targets = [];
     private readonly Dictionary<int, int> _threadIndex = [];
     private readonly BufferPool _buffers = new();
-    private readonly UffdMessage[] _messages = new UffdMessage[64];
+    private readonly ChangeJournal _journal;
     private readonly Thread _thread;
     private readonly ManualResetEventSlim _complete = new();
     private readonly int _wakeFd = Native.EventFd(0, Native.Fcntl.O_NONBLOCK | Native.Fcntl.O_CLOEXEC);
@@ -52,6 +52,7 @@ public sealed partial class LiveService : IDisposable
     private bool _executing;
     private Instant _woken;
     private int _nextSpace = 1;
+    private long _allLanesDown = -1;
     private volatile bool _stop;
     private volatile bool _drain;
     private bool _drainTold;
@@ -63,10 +64,11 @@ public sealed partial class LiveService : IDisposable
     /// <param name="connect">Opens the lane with this number; throws when it cannot.</param>
     /// <param name="log">Is told every event.</param>
     /// <param name="clock">Its zero is the beginning of the run.</param>
+    /// <param name="journal">Is kept of what the program changes.</param>
     public LiveService(
-        FaultService service, uint sourcePid, int lanes, Func<int, PageLane> connect, ILiveLog log, MonotonicClock clock)
+        FaultService service, uint sourcePid, int lanes, Func<int, PageLane> connect, ILiveLog log, MonotonicClock clock, ChangeJournal journal)
     {
-        (_service, _sourcePid, _connect, _log, _clock) = (service, sourcePid, connect, log, clock);
+        (_service, _sourcePid, _connect, _log, _clock, _journal) = (service, sourcePid, connect, log, clock, journal);
         _lanes = new LaneState[lanes];
         for (int lane = 0; lane < lanes; lane++)
             _lanes[lane] = new LaneState(this, lane, connect(lane));
@@ -82,11 +84,41 @@ public sealed partial class LiveService : IDisposable
     /// <summary>Whether the target's address space was found gone.</summary>
     public bool TargetGone { get; private set; }
 
+    /// <summary>Called with each address space that a fork makes, before any page of it is served. Must not throw.</summary>
+    public Action<int, UserFaultFd>? OnForked { get; init; }
+
+    /// <summary>For how long no lane has been up; zero while one is. What is away then waits.</summary>
+    public Duration ServerAway => Volatile.Read(ref _allLanesDown) is var since and >= 0 ? _clock.Now - new Instant(since) : default;
+
     /// <summary>Serves <paramref name="target"/>, which stays the caller's, on a thread of its own.</summary>
     public void Start(UserFaultFd target)
     {
         AddTarget(0, target);
         _thread.Start();
+    }
+
+    /// <summary>
+    /// Goes on where another service ended, with the address spaces whose descriptors were saved; the fault service knows of
+    /// <paramref name="spaces"/>. Whoever waits for an answer of the other one asks again.
+    /// </summary>
+    public void Continue(IEnumerable<(int Space, UserFaultFd Fd)> targets, int spaces)
+    {
+        _nextSpace = spaces;
+        foreach ((int space, UserFaultFd fd) in targets)
+        {
+            AddTarget(space, fd);
+            fd.WakeAll();
+        }
+        _thread.Start();
+    }
+
+    /// <summary>Stops, and hands the descriptors to the caller, open: for <see cref="Continue"/> of another service.</summary>
+    public IReadOnlyList<(int Space, UserFaultFd Fd)> StopAndRelease()
+    {
+        Stop();
+        var targets = _targets.Select(t => (t.Space, t.Fd)).ToList();
+        _targets.Clear();
+        return targets;
     }
 
     /// <summary>From now on everything that is away is fetched. May be called from any thread.</summary>
@@ -207,45 +239,57 @@ public sealed partial class LiveService : IDisposable
     private void ReadMessages(Target target)
     {
         int count;
+        bool more;
         do
         {
-            count = target.Fd.Read(_messages);
+            Span<UffdMessage> messages = _journal.Begin(target.Space);
+            count = target.Fd.Read(messages);
+            more = count == messages.Length;
+            bool changed = false;
             // What changes the memory counts before any fault of the same batch, which may be about changed memory.
             for (int i = 0; i < count; i++)
             {
-                if (_messages[i].Event != UffdEvent.PageFault)
-                    HandleChange(target, _messages[i]);
+                if (messages[i].Event == UffdEvent.PageFault)
+                    continue;
+                HandleChange(target, messages[i]);
+                changed = true;
             }
             for (int i = 0; i < count; i++)
             {
-                if (_messages[i].Event == UffdEvent.PageFault)
-                    HandleFault(target, _messages[i]);
+                if (messages[i].Event == UffdEvent.PageFault)
+                    HandleFault(target, messages[i]);
             }
+            if (changed)
+                _journal.Keep(count);
         }
-        while (count == _messages.Length);
+        while (more);
     }
 
     private void HandleChange(Target target, in UffdMessage message)
     {
-        Instant now = _clock.Now;
-        switch (message.Event)
-        {
-            case UffdEvent.Remove:
-                Feed(new ServiceEvent(ServiceEventKind.Removed, now, target.Space, message.Range));
-                break;
-            case UffdEvent.Unmap:
-                Feed(new ServiceEvent(ServiceEventKind.Unmapped, now, target.Space, message.Range));
-                break;
-            case UffdEvent.Remap:
-                Feed(new ServiceEvent(ServiceEventKind.Remapped, now, target.Space, message.From) { Destination = message.To.Start });
-                break;
-            case UffdEvent.Fork:
-                int child = _nextSpace++;
-                Feed(new ServiceEvent(ServiceEventKind.Forked, now, target.Space, default) { Other = child });
-                AddTarget(child, new UserFaultFd(message.ForkedFd));
-                break;
-        }
+        bool forked = message.Event == UffdEvent.Fork;
+        int child = forked ? _nextSpace++ : 0;
+        UserFaultFd? fd = forked ? new UserFaultFd(message.ForkedFd) : null;
+        if (fd is not null)
+            OnForked?.Invoke(child, fd);
+        Feed(ChangeOf(message, target.Space, child, _clock.Now));
+        if (fd is not null)
+            AddTarget(child, fd);
     }
+
+    /// <summary>What a message that is no fault means to the fault service.</summary>
+    /// <param name="message">The message.</param>
+    /// <param name="space">Whose it is.</param>
+    /// <param name="child">Fork: the number of the new address space; they are numbered from 1 on in the order of their forks.</param>
+    /// <param name="now">The event's time.</param>
+    public static ServiceEvent ChangeOf(in UffdMessage message, int space, int child, Instant now) => message.Event switch
+    {
+        UffdEvent.Remove => new ServiceEvent(ServiceEventKind.Removed, now, space, message.Range),
+        UffdEvent.Unmap => new ServiceEvent(ServiceEventKind.Unmapped, now, space, message.Range),
+        UffdEvent.Remap => new ServiceEvent(ServiceEventKind.Remapped, now, space, message.From) { Destination = message.To.Start },
+        UffdEvent.Fork => new ServiceEvent(ServiceEventKind.Forked, now, space, default) { Other = child },
+        _ => throw new InvalidOperationException($"message {message.Event} is no change"),
+    };
 
     private void HandleFault(Target target, in UffdMessage message)
     {

@@ -71,7 +71,7 @@ public sealed record ProcessInfo
             HasMemory = status.ContainsKey("VmSize"),
             CommandLine = (ReadText(root + "/cmdline") ?? "").TrimEnd('\0').Split('\0', StringSplitOptions.RemoveEmptyEntries),
             Executable = LinkTarget(root + "/exe"),
-            StartTime = ReadStartTime(pid) ?? throw NoSuchProcess(pid),
+            StartTime = StartTimeOf(pid) ?? throw NoSuchProcess(pid),
         };
     }
 
@@ -107,7 +107,7 @@ public sealed record ProcessInfo
         ReadText($"/proc/{pid}/task/{tid}/stat") is { } stat && stat.LastIndexOf(')') is var i and > 0 ? stat[i + 2] : null;
 
     /// <summary>The start time of a process, or null when it is gone.</summary>
-    internal static long? ReadStartTime(int pid) => StatField(pid, 22);
+    public static long? StartTimeOf(int pid) => StatField(pid, 22);
 
     /// <summary>The parent of a process, or null when it is gone.</summary>
     internal static long? ReadParent(int pid) => StatField(pid, 4);

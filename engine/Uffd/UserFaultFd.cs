@@ -151,6 +151,14 @@ public sealed class UserFaultFd(int fd) : IDisposable
         _ = Native.Ioctl(_fd, UFFDIO_WAKE, &r);
     }
 
+    /// <summary>Wakes every thread that waits anywhere.</summary>
+    public void WakeAll()
+    {
+        // User addresses without the first 64 KiB, which vm.mmap_min_addr excludes.
+        const ulong First = 0x10, End = (1ul << 35) - 1;
+        Wake(new PageRange(new PageNumber(First), (long)(End - First)));
+    }
+
     /// <summary>Reads the messages that are there, without waiting. Handle all others before the faults of the same batch.</summary>
     /// <returns>How many; 0 when there is none.</returns>
     /// <exception cref="InvalidOperationException">The descriptor cannot be read at all.</exception>

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using NUnit.Framework;
 using Testbed.Uffd;
 
@@ -17,7 +16,7 @@ public sealed class ProgramTests
         Live.RequireProgram("redis-server");
         using Subject redis = new("redis-server", "--port", "7391", "--save", "", "--enable-debug-command", "yes", "--dir", Path.GetTempPath(),
             "--dbfilename", $"live-{Environment.ProcessId}.rdb", "--daemonize", "no", "--loglevel", "warning");
-        WaitFor(() => Cli("ping") == "PONG");
+        Redis.WaitFor(() => Cli("ping") == "PONG");
         Cli("debug", "populate", "100000", "key", "300");
         string digest = Cli("debug", "digest"), before = redis.Traces();
         using Capture capture = new(redis.Pid, RegionSelection.Anon);
@@ -25,7 +24,7 @@ public sealed class ProgramTests
         Assert.That(Cli("get", "key:77"), Does.StartWith("value:77"));
         Assert.That(Cli("bgsave"), Does.Contain("started"));
         Assert.That(Cli("debug", "digest"), Is.EqualTo(digest), "while pages are away");
-        WaitFor(() => Cli("info", "persistence").Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal));
+        Redis.WaitFor(() => Cli("info", "persistence").Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal));
         Assert.That(Cli("info", "persistence"), Does.Contain("rdb_last_bgsave_status:ok"));
         Assert.That(capture.Service.Forks, Is.GreaterThan(0));
         Assert.That(capture.Finish(), Is.EqualTo(FinishOutcome.Detached));
@@ -110,7 +109,7 @@ public sealed class ProgramTests
         Live.RequireProgram("memcached");
         using Subject memcached = new("memcached", "-t", "4", "-p", "7392", "-l", "127.0.0.1", "-m", "64", "-u", "root");
         string value = new('v', 1000);
-        WaitFor(() => Talk("version\r\n", 1).StartsWith("VERSION", StringComparison.Ordinal));
+        Redis.WaitFor(() => Talk("version\r\n", 1).StartsWith("VERSION", StringComparison.Ordinal));
         for (int i = 0; i < 2000; i++)
             Assert.That(Talk($"set k{i} 0 0 1000\r\n{value}\r\n", 1), Is.EqualTo("STORED"));
         using Capture capture = new(memcached.Pid, RegionSelection.Anon);
@@ -132,16 +131,6 @@ public sealed class ProgramTests
             {
                 return "";
             }
-        }
-    }
-
-    private static void WaitFor(Func<bool> condition)
-    {
-        Stopwatch clock = Stopwatch.StartNew();
-        while (!condition())
-        {
-            Assert.That(clock.Elapsed, Is.LessThan(TimeSpan.FromSeconds(30)));
-            Thread.Sleep(20);
         }
     }
 }

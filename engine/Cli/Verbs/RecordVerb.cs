@@ -91,7 +91,7 @@ internal static class RecordVerb
         return 0;
     }
 
-    private static string Describe(FinishOutcome outcome) => outcome switch
+    internal static string Describe(FinishOutcome outcome) => outcome switch
     {
         FinishOutcome.Detached => "runs on with all its memory",
         FinishOutcome.Executed => "runs another program now (exec)",

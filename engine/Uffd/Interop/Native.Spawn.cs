@@ -14,6 +14,12 @@ internal static partial class Native
     [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_adddup2")]
     public static unsafe partial int SpawnFileActionsAddDup2(SpawnFileActions* actions, int fd, int newFd);
 
+    [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_addopen")]
+    public static unsafe partial int SpawnFileActionsAddOpen(SpawnFileActions* actions, int fd, byte* path, int flags, uint mode);
+
+    [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_addclosefrom_np")]
+    public static unsafe partial int SpawnFileActionsAddCloseFrom(SpawnFileActions* actions, int from);
+
     [LibraryImport("libc", EntryPoint = "posix_spawn_file_actions_destroy")]
     public static unsafe partial int SpawnFileActionsDestroy(SpawnFileActions* actions);
 
@@ -35,7 +41,7 @@ internal static partial class Native
     [KernelConstants("spawn.h")]
     public static class SpawnH
     {
-        public const short POSIX_SPAWN_SETSIGDEF = 4, POSIX_SPAWN_SETSIGMASK = 8;
+        public const short POSIX_SPAWN_SETSIGDEF = 4, POSIX_SPAWN_SETSIGMASK = 8, POSIX_SPAWN_SETSID = 0x80;
     }
 
     [KernelStruct("posix_spawn_file_actions_t", "spawn.h")]

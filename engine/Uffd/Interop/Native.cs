@@ -49,6 +49,12 @@ internal static partial class Native
     [LibraryImport("libc", EntryPoint = "sendmsg", SetLastError = true)]
     public static unsafe partial nint SendMsg(int fd, MsgHdr* message, int flags);
 
+    [LibraryImport("libc", EntryPoint = "recvmsg", SetLastError = true)]
+    public static unsafe partial nint RecvMsg(int fd, MsgHdr* message, int flags);
+
+    [LibraryImport("libc", EntryPoint = "socketpair", SetLastError = true)]
+    public static unsafe partial int SocketPair(int domain, int type, int protocol, int* fds);
+
     [LibraryImport("libc", EntryPoint = "getpid")]
     public static partial int GetPid();
 
@@ -94,8 +100,8 @@ internal static partial class Native
     [KernelConstants("sys/socket.h")]
     public static class Socket
     {
-        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000,
-            MSG_NOSIGNAL = 0x4000;
+        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_SEQPACKET = 5, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000,
+            MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     }
 
     [KernelStruct("struct iovec", "sys/uio.h")]
