@@ -2,9 +2,19 @@ using Testbed.Core;
 
 namespace Testbed.Policies;
 
+/// <summary>How a recorded working set is fetched.</summary>
+public enum WorkingSetOrder
+{
+    /// <summary>As it was touched.</summary>
+    Recorded,
+
+    /// <summary>By address, neighbours in one request.</summary>
+    Sorted,
+}
+
 /// <summary>
-/// Record and prefetch: the pages that an earlier run touched, in the order it touched them, then the rest in address
-/// order. Without a recording it is only the latter.
+/// Record and prefetch: the pages that an earlier run touched, in the order it touched them (or sorted by
+/// address, with runs merged), then the rest in address order. Without a recording it is only the latter.
 /// </summary>
 [Policy("working-set", "the pages of a recorded run in its order, then the rest in address order",
     Source = "Ustiugov et al., Benchmarking, Analysis, and Optimization of Serverless Function Snapshots (REAP), ASPLOS 2021, section 5")]
@@ -18,17 +28,13 @@ public sealed class WorkingSetPolicy : IPolicy
     /// <summary>Follows the environment's recording.</summary>
     public WorkingSetPolicy(
         PolicyEnvironment environment,
-        [PolicyOption("whether to move the rest while idle")] bool background = true)
+        [PolicyOption("whether to move the rest while idle")] bool background = true,
+        [PolicyOption("recorded, or sorted by address")] WorkingSetOrder order = WorkingSetOrder.Recorded)
     {
         _background = background;
-        var indices = new List<long>(environment.Recording.Count);
-        var seen = new HashSet<long>();
-        foreach (PageNumber page in environment.Recording)
-        {
-            if (environment.Map.TryIndex(page, out long index) && seen.Add(index))
-                indices.Add(index);
-        }
-        _recorded = [.. indices];
+        _recorded = RecordedPages.Indices(environment);
+        if (order == WorkingSetOrder.Sorted)
+            Array.Sort(_recorded);
     }
 
     /// <inheritdoc/>

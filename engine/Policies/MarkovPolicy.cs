@@ -1,0 +1,53 @@
+using Testbed.Core;
+
+namespace Testbed.Policies;
+
+/// <summary>
+/// First-order Markov prefetching: after a fault on a page, the pages that followed it in the recorded run. Faults on
+/// pages that were not recorded predict nothing.
+/// </summary>
+/// <remarks>
+/// Mapped: the paper learns transitions between cache misses as they repeat; under lazy restore each page faults once,
+/// so they come from an earlier run, where each page has one successor, and following it degree times replaces the
+/// paper's several successors of one miss.
+/// </remarks>
+[Policy("markov", "after each fault, the pages that followed it in a recorded run",
+    Source = "Joseph and Grunwald, Prefetching Using Markov Predictors, ISCA 1997, section 3")]
+public sealed class MarkovPolicy : IPolicy
+{
+    private readonly int _degree;
+    private readonly bool _background;
+    private readonly long[] _recorded;
+    private readonly Dictionary<long, int> _place;
+    private SequentialFill _fill;
+
+    /// <summary>Learns from the environment's recording.</summary>
+    public MarkovPolicy(
+        PolicyEnvironment environment,
+        [PolicyOption("successors prefetched", Min = 1, Max = 65536)] int degree = 16,
+        [PolicyOption("whether to move the rest while idle")] bool background = true)
+    {
+        (_degree, _background) = (degree, background);
+        _recorded = RecordedPages.Indices(environment);
+        _place = new Dictionary<long, int>(_recorded.Length);
+        for (int i = 0; i < _recorded.Length; i++)
+            _place.Add(_recorded[i], i);
+    }
+
+    /// <inheritdoc/>
+    public void OnFault(in PolicyFault fault, PageMap map, Plan plan)
+    {
+        if (!_place.TryGetValue(fault.Index, out int place))
+            return;
+        int end = (int)Math.Min(_recorded.Length, place + 1L + _degree);
+        for (int i = place + 1; i < end; i++)
+            plan.Add(_recorded[i], 1, Cause.Prefetch);
+    }
+
+    /// <inheritdoc/>
+    public void OnIdle(PageMap map, Plan plan)
+    {
+        if (_background)
+            _fill.Propose(map, plan);
+    }
+}
