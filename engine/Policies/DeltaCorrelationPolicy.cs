@@ -40,15 +40,17 @@ public sealed class DeltaCorrelationPolicy(
         (long first, long end) = map.AreaBounds(fault.Index);
         long page = fault.Index;
         long period = _count - place;
+        RunBuilder run = default;
         for (int i = 0; i <= degree; i++)
         {
             page += _distances[(place + i % period) % history];
             if (page < first || page >= end)
-                return;
+                break;
             _expected.Add(page);
             if (i < degree)
-                plan.Add(page, 1, Cause.Prefetch);
+                run.Add(page, plan);
         }
+        run.Flush(plan);
     }
 
     /// <inheritdoc/>

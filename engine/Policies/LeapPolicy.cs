@@ -82,26 +82,24 @@ public sealed class LeapPolicy(
         if (window == 0)
             return;
         long trend = FindTrend();
-        (long first, long end) = map.AreaBounds(page);
-        if (trend == 0)
-        {
-            for (int i = 1; i <= window && _latestTrend != 0; i++)
-                Add(page + ((i & 1) != 0 ? (i + 1) / 2 : -(i / 2)) * _latestTrend);
+        bool around = trend == 0;
+        if (around && _latestTrend == 0)
             return;
-        }
-        _latestTrend = trend;
+        _latestTrend = around ? _latestTrend : trend;
+        (long first, long end) = map.AreaBounds(page);
+        RunBuilder run = default;
         for (int i = 1; i <= window; i++)
         {
-            Add(page + i * trend);
-            _expected.Add(page + i * trend);
+            long steps = !around ? i : (i & 1) != 0 ? (i + 1) / 2 : -(i / 2);
+            long next = page + steps * _latestTrend;
+            if (!around)
+                _expected.Add(next);
+            if (next >= first && next < end)
+                run.Add(next, plan);
         }
-        _expected.Add(page + (window + 1) * trend);
-
-        void Add(long index)
-        {
-            if (index >= first && index < end)
-                plan.Add(index, 1, Cause.Prefetch);
-        }
+        run.Flush(plan);
+        if (!around)
+            _expected.Add(page + (window + 1) * trend);
     }
 
     /// <summary>The distance that more than half of the latest have; 0 when there is none.</summary>

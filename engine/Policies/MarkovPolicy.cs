@@ -40,8 +40,10 @@ public sealed class MarkovPolicy : IPolicy
         if (!_place.TryGetValue(fault.Index, out int place))
             return;
         int end = (int)Math.Min(_recorded.Length, place + 1L + _degree);
+        RunBuilder run = default;
         for (int i = place + 1; i < end; i++)
-            plan.Add(_recorded[i], 1, Cause.Prefetch);
+            run.Add(_recorded[i], plan);
+        run.Flush(plan);
     }
 
     /// <inheritdoc/>

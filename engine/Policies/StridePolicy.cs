@@ -46,13 +46,11 @@ public sealed class StridePolicy(
         if (s.State == State.NoPrediction || s.Stride == 0)
             return;
         (long first, long end) = map.AreaBounds(fault.Index);
-        for (int i = 1; i <= degree; i++)
-        {
-            long page = fault.Index + i * s.Stride;
-            if (page < first || page >= end)
-                return;
-            plan.Add(page, 1, Cause.Prefetch);
-        }
+        RunBuilder run = default;
+        long page = fault.Index + s.Stride;
+        for (int i = 0; i < degree && page >= first && page < end; i++, page += s.Stride)
+            run.Add(page, plan);
+        run.Flush(plan);
     }
 
     /// <inheritdoc/>

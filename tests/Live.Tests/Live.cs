@@ -105,8 +105,9 @@ internal sealed class Subject : IDisposable
     {
         IEnumerable<string> fds = Directory.EnumerateFileSystemEntries($"/proc/{Pid}/fd")
             .Select(fd => $"{Path.GetFileName(fd)} {new FileInfo(fd).LinkTarget}").Order();
+        // Not SigQ: it counts the signals of all processes of the user.
         IEnumerable<string> status = File.ReadLines($"/proc/{Pid}/status")
-            .Where(l => l.StartsWith("Sig", StringComparison.Ordinal) || l.StartsWith("Shd", StringComparison.Ordinal) || l.StartsWith("Tracer", StringComparison.Ordinal) || l.StartsWith("Threads", StringComparison.Ordinal));
+            .Where(l => (l.StartsWith("Sig", StringComparison.Ordinal) && !l.StartsWith("SigQ", StringComparison.Ordinal)) || l.StartsWith("Shd", StringComparison.Ordinal) || l.StartsWith("Tracer", StringComparison.Ordinal) || l.StartsWith("Threads", StringComparison.Ordinal));
         return string.Join('\n', [.. File.ReadLines($"/proc/{Pid}/maps"), .. fds, .. status]);
     }
 

@@ -157,7 +157,7 @@ public sealed class ConformanceTests
     [Test]
     public void Markov_follows_the_recording_from_the_fault() => Assert.That(
         Vector("markov:degree=3,background=false", [50, 7, 11, 90], Recording(7, 50, 12, 11, 90, 50, 30)),
-        Is.EqualTo("50:12,11,90 7:"), "7's successors are in");
+        Is.EqualTo("50:11,12,90 7:"), "neighbours in one request; the successors of 7 are in");
 
     [Test]
     public void Delta_correlation_repeats_what_followed_two_distances() => Assert.That(
@@ -226,5 +226,28 @@ public sealed class ConformanceTests
         Assert.That(Vector(bench, [100, 200, 300]), Is.EqualTo("100: 200: 300:"));
         bench.Idle();
         Assert.That(bench.TakeLog().Select(r => (int)(r.Page - 0x10000)), Is.EqualTo(new[] { 301, 201, 299, 199, 302, 202, 298, 198 }), "100 gave way");
+    }
+
+    [Test]
+    public void Adaptive_earns_its_depth_probe_by_probe() => Assert.That(
+        Vector("adaptive:background=false", Range(100, 19)),
+        Is.EqualTo("100: 101:102 103: 104:105 106:107,108,109 110:111,112,113,114,115,116,117 118:119,120,121,122,123,124,125,126,127,128,129,130,131,132,133"));
+
+    [Test]
+    public void Adaptive_learns_strides_and_recordings_the_same_way()
+    {
+        Assert.That(Misses("adaptive:background=false", Range(100, 100, 7)), Is.LessThan(20));
+        int[] order = [.. Range(0, 200).Select(i => i * 1237 % 4096)];
+        Assert.That(Vector("adaptive:recorded=true,background=false", order, Recording(order)).Split(' '), Has.Length.LessThan(30));
+        Assert.That(Misses("adaptive:background=false", order), Is.GreaterThan(150), "it is not told to use one");
+    }
+
+    [Test]
+    public void Adaptive_does_no_harm_where_nothing_can_be_predicted()
+    {
+        var bench = new PolicyBench("adaptive:background=false", Images.Of([(0x10000, 4_000_000)], [(0x10000, 4_000_000)]));
+        var random = new Random(1);
+        string fetched = Vector(bench, Enumerable.Range(0, 3000).Select(_ => random.Next(4_000_000)));
+        Assert.That(fetched.Split(' ').Sum(step => step.Split(':')[1].Split(',', StringSplitOptions.RemoveEmptyEntries).Length), Is.LessThan(30));
     }
 }

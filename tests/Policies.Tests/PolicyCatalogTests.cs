@@ -34,7 +34,7 @@ public sealed class PolicyCatalogTests
     [TestCase("linux-readahead:rules=file")]
     public void Understands(string text) => Assert.That(PolicyCatalog.Parse(text).Text, Is.EqualTo(text));
 
-    [TestCase("nothing", "policy \"nothing\": no such policy; expected one of bubbling, criu, ")]
+    [TestCase("nothing", "policy \"nothing\": no such policy; expected one of adaptive, bubbling, criu, ")]
     [TestCase("", "no such policy")]
     [TestCase("next-n:", "no option \"\"; expected n=…, background=…")]
     [TestCase("next-n:m=3", "no option \"m\"; expected n=…, background=…")]

@@ -45,10 +45,10 @@ static int pipes[2], pairs[2], semaphore, ep;
 static int word;
 static struct epoll_event event;
 static struct timespec hour = {3600, 0};
-static sigset_t usr2;
+static sigset_t usr2, usr;
 WAIT(in_epoll_wait, epoll_wait(ep, &event, 1, -1))
 WAIT(in_epoll_wait_timeout, epoll_wait(ep, &event, 1, 3600000))
-WAIT(in_epoll_pwait, epoll_pwait(ep, &event, 1, -1, &usr2))
+WAIT(in_epoll_pwait, epoll_pwait(ep, &event, 1, -1, &usr))
 WAIT(in_nanosleep, nanosleep(&hour, 0))
 WAIT(in_clock_nanosleep, clock_nanosleep(CLOCK_MONOTONIC, 0, &hour, 0))
 WAIT(in_futex, syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, 0, 0, 0))
@@ -56,12 +56,12 @@ WAIT(in_futex_timeout, syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &hour, 0
 WAIT(in_read, read(pipes[0], &(char){0}, 1))
 WAIT(in_sigtimedwait, sigtimedwait(&usr2, 0, &hour))
 WAIT(in_poll, poll(&(struct pollfd){pipes[0], POLLIN, 0}, 1, 3600000))
-WAIT(in_ppoll, ppoll(&(struct pollfd){pipes[0], POLLIN, 0}, 1, &hour, &usr2))
+WAIT(in_ppoll, ppoll(&(struct pollfd){pipes[0], POLLIN, 0}, 1, &hour, &usr))
 static long select_pipe(void) { fd_set s; FD_ZERO(&s); FD_SET(pipes[0], &s); return select(pipes[0] + 1, &s, 0, 0, 0); }
 WAIT(in_select, select_pipe())
 WAIT(in_recv_timeout, recv(pairs[0], &(char){0}, 1, 0))
 WAIT(in_semop, semop(semaphore, &(struct sembuf){0, -1, 0}, 1))
-WAIT(in_sigsuspend, sigsuspend(&(sigset_t){0}))
+WAIT(in_sigsuspend, sigsuspend(&usr))
 
 /* Vector and integer registers must survive whatever is done to this thread. */
 static void *computing(void *x) {
@@ -109,7 +109,9 @@ int main(int argc, char **argv) {
     mprotect(area[2], pages * PAGE / 4, PROT_READ);
     for (int i = 0; i < 1000; i++) { small[i] = malloc(1000); for (int j = 0; j < 1000; j++) small[i][j] = (char)next(&seed); }
     sigemptyset(&usr2); sigaddset(&usr2, SIGUSR2);
-    sigprocmask(SIG_BLOCK, &usr2, 0);
+    usr = usr2; sigaddset(&usr, SIGUSR1);
+    /* SIGUSR1 is for the first thread: it would rightly end some of the others' waits, whatever SA_RESTART says. */
+    sigprocmask(SIG_BLOCK, &usr, 0);
     struct sigaction sa = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     sigaction(SIGUSR1, &sa, 0);
     if (threads == 2) { /* nothing but computing, and an end at the first wrong result */
@@ -130,6 +132,7 @@ int main(int argc, char **argv) {
         while (waiting < n) usleep(1000);
         usleep(20000);
     }
+    sigprocmask(SIG_SETMASK, &usr2, 0);
     printf("ready\n");
     fflush(stdout);
     char line[100];
