@@ -19,7 +19,7 @@ internal static class CompareVerb
             Replay a scenario's trace under all its policies over all its links; print a table and write a report with figures.
 
             Example:
-              testbed compare scenarios/redis.json
+              testbed compare scenarios/demo.json
             """)
         { file, output, recording };
         command.SetAction(parsed => Compare(parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetValue(recording)));
