@@ -9,7 +9,8 @@ namespace Testbed.Policies;
 /// <remarks>
 /// What bound it is: no policy that fetches in touch order, under the same transfer configuration, can have each page
 /// sooner. It is an upper bound on what knowing the order is worth, and no lower bound on stall: it is wrong about
-/// other runs than its recording; with several threads the recorded interleaving is not that of the replay; and where
+/// other runs than its recording; with several threads the recorded interleaving is not that of the replay, and stall
+/// summed over threads can be less under another policy (seen: bubbling on node at 100 Mbit/s); and where
 /// requests and installs cost more than bytes, fetching neighbours together ahead of their time may beat it. Batch
 /// does that: a request also takes the pages next to its page that are touched within that many touches.
 /// </remarks>

@@ -9,11 +9,14 @@ internal static class RecordedPages
     public static long[] Indices(PolicyEnvironment environment)
     {
         var indices = new List<long>(environment.Recording.Count);
-        var seen = new HashSet<long>();
+        // A bit a page: recordings cover much of the memory.
+        var seen = new ulong[(environment.Map.Count + 63) / 64];
         foreach (PageNumber page in environment.Recording)
         {
-            if (environment.Map.TryIndex(page, out long index) && seen.Add(index))
-                indices.Add(index);
+            if (!environment.Map.TryIndex(page, out long index) || (seen[index >> 6] & (1ul << (int)(index & 63))) != 0)
+                continue;
+            seen[index >> 6] |= 1ul << (int)(index & 63);
+            indices.Add(index);
         }
         return [.. indices];
     }
