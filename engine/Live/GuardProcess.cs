@@ -87,8 +87,7 @@ public static class GuardProcess
         catch (Exception e) when (e is BadInputException or InvalidOperationException or IOException or UnauthorizedAccessException)
         {
             what = $"and the memory could not be brought back: {e.Message.ReplaceLineEndings(" ")}";
-            // Of a process that is gone nothing is needed any more.
-            well = ProcessInfo.StartTimeOf(pid) is null;
+            well = false;
         }
         bool keep = !deleteImages || !well;
         if (!keep && Directory.Exists(directory))
@@ -96,7 +95,7 @@ public static class GuardProcess
         else if (well)
             ChangeJournal.Delete(directory);
         string advice = well ? "" : $"; try: testbed rescue --pid {pid} --images {directory}";
-        Log($"{DateTimeOffset.Now:u} testbed {recorder}, which held memory of process {pid}, was killed, {what}{advice}");
+        Log($"{DateTimeOffset.Now:u} testbed {recorder} was killed while it recorded process {pid}, {what}{advice}");
         return well ? 0 : 1;
     }
 

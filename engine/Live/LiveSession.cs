@@ -32,7 +32,6 @@ public sealed class LiveSession : IDisposable
     private readonly Guard _guard;
     private ChangeJournal? _journal;
     private ImageDirectory? _images;
-    private PageServer? _server;
     private TraceWriter? _trace;
     private LiveRecorder? _recorder;
     private FaultService? _service;
@@ -43,6 +42,9 @@ public sealed class LiveSession : IDisposable
 
     private LiveSession(LiveOptions options, InPlaceTarget target, string directory, Guard guard) =>
         (_options, _target, _directory, _guard) = (options, target, directory, guard);
+
+    /// <summary>Serves the images to us; tests end it.</summary>
+    internal PageServer? Server { get; set; }
 
     /// <summary>The memory that is away.</summary>
     public MemoryImage Image { get; private set; } = new([], []);
@@ -138,14 +140,14 @@ public sealed class LiveSession : IDisposable
     {
         _journal = ChangeJournal.Create(_directory, _target.Info);
         _images = ImageDirectory.Open(_directory);
-        _server = new PageServer(new PageServerOptions { Source = _images, Link = _options.Link });
+        Server = new PageServer(new PageServerOptions { Source = _images, Link = _options.Link });
         _guard.AwaitReady();
     }
 
     private void EvictAndServe()
     {
         TransferOptions transfer = _options.EffectiveTransfer;
-        EndPoint server = _server!.EndPoint;
+        EndPoint server = Server!.EndPoint;
         PageLane[] lanes = [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect(server))];
         _journal!.Phase = CapturePhase.Evicting;
         EvictedMemory evicted = _target.Evict(_journal);
@@ -252,6 +254,8 @@ public sealed class LiveSession : IDisposable
             // From here on nobody reads what the program changes, and nothing is missing any more.
             _journal!.Phase = CapturePhase.Finishing;
             outcome = _target.Finish();
+            foreach ((_, UserFaultFd child) in _live!.StopAndRelease().Where(t => t.Space != 0))
+                child.Dispose();
         }
         else
         {
@@ -260,6 +264,8 @@ public sealed class LiveSession : IDisposable
             outcome = Rescue.Run(_target, _live?.StopAndRelease().Where(t => t.Space != 0) ?? [], _directory, journal);
         }
         _away = false;
+        // Only when the last copy of a child's descriptor is closed does a page that it never had read as zero unserved.
+        _guard.Dismiss();
         return outcome;
     }
 
@@ -273,7 +279,7 @@ public sealed class LiveSession : IDisposable
         }
         _live?.Dispose();
         _trace?.Dispose();
-        _server?.Dispose();
+        Server?.Dispose();
         _images?.Dispose();
         _target.Dispose();
         _journal?.Dispose();

@@ -26,17 +26,14 @@ public static class Rescue
     /// <param name="directory">The images and the journal of its capture.</param>
     /// <param name="pid">The process, to be sure that it is the right one.</param>
     /// <param name="saved">Descriptors that somebody saved: of the process (0), and of children that it forked meanwhile.</param>
-    /// <exception cref="BadInputException">It is another process, or gone, or something in the directory is missing.</exception>
+    /// <exception cref="BadInputException">It is another process, or something in the directory is missing.</exception>
     public static FinishOutcome Run(string directory, int pid, IReadOnlyDictionary<int, UserFaultFd> saved)
     {
         using ChangeJournal journal = ChangeJournal.Open(directory);
         if (journal.Pid != pid)
             throw new BadInputException($"{directory}: is about process {journal.Pid}; expected {pid}");
         saved.TryGetValue(0, out UserFaultFd? fd);
-        bool gone = ProcessInfo.StartTimeOf(pid) != journal.StartTime;
-        if (gone && saved.Count == 0)
-            throw new BadInputException($"process {pid}: the one that {directory} is about has exited; nothing is left to rescue");
-        using InPlaceTarget? target = gone ? null : InPlaceTarget.Adopt(pid, journal.TargetFd, fd);
+        using InPlaceTarget? target = ProcessInfo.IsRunning(pid, journal.StartTime) ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd) : null;
         return Run(target, saved.Where(s => s.Key != 0).Select(s => (s.Key, s.Value)), directory, journal);
     }
 

@@ -104,6 +104,7 @@ public sealed partial class LiveService : IDisposable
     public void Continue(IEnumerable<(int Space, UserFaultFd Fd)> targets, int spaces)
     {
         _nextSpace = spaces;
+        CollectPolls();
         foreach ((int space, UserFaultFd fd) in targets)
         {
             AddTarget(space, fd);

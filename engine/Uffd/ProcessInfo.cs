@@ -106,8 +106,12 @@ public sealed record ProcessInfo
     internal static char? ThreadState(int pid, int tid) =>
         ReadText($"/proc/{pid}/task/{tid}/stat") is { } stat && stat.LastIndexOf(')') is var i and > 0 ? stat[i + 2] : null;
 
+    /// <summary>Whether the process of this pid and start time still has its threads; a zombie has none.</summary>
+    public static bool IsRunning(int pid, long startTime) =>
+        StartTimeOf(pid) == startTime && ThreadIds(pid).Any(tid => ThreadState(pid, tid) is not (null or 'Z' or 'X'));
+
     /// <summary>The start time of a process, or null when it is gone.</summary>
-    public static long? StartTimeOf(int pid) => StatField(pid, 22);
+    internal static long? StartTimeOf(int pid) => StatField(pid, 22);
 
     /// <summary>The parent of a process, or null when it is gone.</summary>
     internal static long? ReadParent(int pid) => StatField(pid, 4);

@@ -11,14 +11,15 @@ internal sealed class Cli : IDisposable
     private readonly string _temporary = Directory.CreateTempSubdirectory("live-cli-").FullName;
     private readonly Task<string> _output, _error;
 
-    public Cli(params string[] arguments)
-        : this([], arguments) { }
+    public static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
 
-    /// <summary>Run by way of another program.</summary>
-    public Cli(string[] way, string[] arguments)
+    public Cli(params string[] arguments)
+        : this(["dotnet", Program], arguments) { }
+
+    /// <summary>Run by a command that ends with the program.</summary>
+    public Cli(string[] command, string[] arguments)
     {
-        string[] all = [.. way, "dotnet", Path.Combine(AppContext.BaseDirectory, "testbed.dll"), .. arguments];
-        var start = new ProcessStartInfo(all[0], all[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(command[0], [.. command[1..], .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["TMPDIR"] = _temporary;
         start.Environment["DOTNET_CLI_HOME"] = _temporary;
         _process = Process.Start(start)!;

@@ -46,6 +46,15 @@ internal static class Live
         return program;
     }
 
+    /// <summary>Whether the capture with images in this directory has come to the point where the process runs.</summary>
+    public static bool Serves(string images)
+    {
+        if (!ChangeJournal.Exists(images))
+            return false;
+        using ChangeJournal journal = ChangeJournal.Open(images);
+        return journal.Phase == CapturePhase.Serving && !ProcessInfo.ThreadIds(journal.Pid).Any(tid => ProcessInfo.ThreadState(journal.Pid, tid) == 't');
+    }
+
     /// <summary>Runs a command to its end.</summary>
     public static string Run(string program, params string[] arguments)
     {

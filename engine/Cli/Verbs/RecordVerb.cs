@@ -88,7 +88,8 @@ internal static class RecordVerb
             resident => progress.Show("restoring", resident, session.Image.PresentPages, " pages"));
         progress.Clear();
         Console.WriteLine($"{request.Output}: {end.Result.DemandFaults} demand faults and {end.Result.ZeroFaults} zero faults in {end.Result.WorkloadTime}; p50 {end.Result.LatencyQuantile(0.5)}, p99 {end.Result.LatencyQuantile(0.99)}; target {Describe(end.End)}");
-        return 0;
+        // Without an end that was asked for, Ctrl-C is the end.
+        return interrupt.Token.IsCancellationRequested && (request.Duration is not null || request.UntilResident) ? 130 : 0;
     }
 
     internal static string Describe(FinishOutcome outcome) => outcome switch

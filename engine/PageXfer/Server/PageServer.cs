@@ -48,7 +48,8 @@ public sealed class PageServer : IDisposable
     private long _pages;
     private volatile bool _stopping;
 
-    internal PageServerOptions Options { get; }
+    /// <summary>What it was told to do.</summary>
+    public PageServerOptions Options { get; }
 
     /// <summary>Listens, and accepts connections from now on.</summary>
     /// <exception cref="BadInputException">The address cannot be listened on.</exception>

@@ -146,6 +146,11 @@ int main(int argc, char **argv) {
             if (!child) { printf("%016lx\n", hash()); fflush(stdout); _exit(0); }
             waitpid(child, 0, 0);
             break; }
+        case 'g': /* a child that reads everything later, and answers with a second line */
+            fflush(stdout);
+            if (!fork()) { usleep(1500000); printf("%016lx\n", hash()); fflush(stdout); _exit(0); }
+            printf("forked\n");
+            break;
         case 'm': { /* move area 0 */
             void *moved = mremap(area[0], area_pages[0] * PAGE, area_pages[0] * PAGE * 2, MREMAP_MAYMOVE | MREMAP_FIXED,
                 mmap(0, area_pages[0] * PAGE * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
