@@ -27,7 +27,7 @@ public sealed class LaunchedProgram : IDisposable
     /// <param name="output">A descriptor to be its standard output, or null for ours.</param>
     /// <exception cref="BadInputException">There is no such program, or it may not be run.</exception>
     public static LaunchedProgram Start(string command, IEnumerable<string> arguments, int? input = null, int? output = null) =>
-        Start(command, arguments, input, output, alone: false);
+        Start(command, arguments, input, output, null, ownSession: false, alone: false);
 
     /// <summary>
     /// Starts a program in a session of its own, away from our terminal and its signals, that has no descriptor of ours but
@@ -35,9 +35,21 @@ public sealed class LaunchedProgram : IDisposable
     /// </summary>
     /// <exception cref="BadInputException">There is no such program, or it may not be run.</exception>
     public static LaunchedProgram StartAlone(string command, IEnumerable<string> arguments, int input) =>
-        Start(command, arguments, input, null, alone: true);
+        Start(command, arguments, input, null, null, ownSession: true, alone: true);
 
-    private static unsafe LaunchedProgram Start(string command, IEnumerable<string> arguments, int? input, int? output, bool alone)
+    /// <summary>
+    /// Starts a program in a session of its own that inherits the descriptors that were left to us, as a daemon's child does.
+    /// </summary>
+    /// <param name="command">A path, or a name to be looked up in PATH.</param>
+    /// <param name="arguments">Its arguments, without its name.</param>
+    /// <param name="inputAndOutput">A descriptor to be its standard input and output.</param>
+    /// <param name="error">A descriptor to be its standard error.</param>
+    /// <exception cref="BadInputException">There is no such program, or it may not be run.</exception>
+    public static LaunchedProgram StartInBackground(string command, IEnumerable<string> arguments, int inputAndOutput, int error) =>
+        Start(command, arguments, inputAndOutput, inputAndOutput, error, ownSession: true, alone: false);
+
+    private static unsafe LaunchedProgram Start(
+        string command, IEnumerable<string> arguments, int? input, int? output, int? error, bool ownSession, bool alone)
     {
         Native.SpawnFileActions actions;
         Native.SpawnAttributes attributes;
@@ -47,23 +59,25 @@ public sealed class LaunchedProgram : IDisposable
         _ = Native.SpawnAttributesInit(&attributes);
         // The runtime ignores and blocks signals for itself; the program begins as from a shell.
         const short Signals = Native.SpawnH.POSIX_SPAWN_SETSIGDEF | Native.SpawnH.POSIX_SPAWN_SETSIGMASK;
-        _ = Native.SpawnAttributesSetFlags(&attributes, alone ? (short)(Signals | Native.SpawnH.POSIX_SPAWN_SETSID) : Signals);
+        _ = Native.SpawnAttributesSetFlags(&attributes, ownSession ? (short)(Signals | Native.SpawnH.POSIX_SPAWN_SETSID) : Signals);
         _ = Native.SpawnAttributesSetDefault(&attributes, &all);
         _ = Native.SpawnAttributesSetMask(&attributes, &none);
         if (input is { } i)
             _ = Native.SpawnFileActionsAddDup2(&actions, i, 0);
         if (output is { } o)
             _ = Native.SpawnFileActionsAddDup2(&actions, o, 1);
+        if (error is { } e)
+            _ = Native.SpawnFileActionsAddDup2(&actions, e, 2);
         if (alone)
             LeaveOutputAndOthers(&actions);
         using CStrings argv = new([command, .. arguments]);
-        using CStrings envp = new(Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(e => $"{e.Key}={e.Value}"));
+        using CStrings envp = new(Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(v => $"{v.Key}={v.Value}"));
         int pid;
-        int error = Native.PosixSpawnp(&pid, argv.Pointer[0], &actions, &attributes, argv.Pointer, envp.Pointer);
+        int errno = Native.PosixSpawnp(&pid, argv.Pointer[0], &actions, &attributes, argv.Pointer, envp.Pointer);
         _ = Native.SpawnFileActionsDestroy(&actions);
-        return error == 0
+        return errno == 0
             ? new LaunchedProgram(pid)
-            : throw new BadInputException($"command {command}: cannot be started ({Native.Describe(error)}); a program that exists and may be run is expected");
+            : throw new BadInputException($"command {command}: cannot be started ({Native.Describe(errno)}); a program that exists and may be run is expected");
     }
 
     private static unsafe void LeaveOutputAndOthers(Native.SpawnFileActions* actions)

@@ -28,10 +28,16 @@ public sealed partial class CommandLineTests
     [TestCase("compare global.json", "unknown field")]
     [TestCase("record --pid 999999999 -o {out}", "no such process")]
     [TestCase("record --pid many -o {out}", "--pid")]
+    [TestCase("page-server -D nowhere", "--images-dir")]
+    [TestCase("page-server -D {folder} --lazy-pages", "no pagemap-PID.img")]
+    [TestCase("page-server -D {folder} --address nobody", "expected an IP address")]
+    [TestCase("page-server -D {folder} --port 70000 -d", "expected 0 to 65535")]
+    [TestCase("page-server -D {folder} --status-fd 77", "--status-fd 77")]
+    [TestCase("page-server -D {folder} -vx", "x")]
     public void BadInputIsOneLineAndExitCode2(string line, string said)
     {
         string output = Path.Combine(_folder.FullName, "out");
-        Outcome outcome = TestbedProgram.Run(line.Replace("{out}", output, StringComparison.Ordinal).Split(' '));
+        Outcome outcome = TestbedProgram.Run(line.Replace("{out}", output, StringComparison.Ordinal).Replace("{folder}", _folder.FullName, StringComparison.Ordinal).Split(' '));
         Assert.That(outcome.Errors, Does.StartWith("testbed: ").And.Contains(said));
         Assert.That(outcome.Errors.TrimEnd('\n'), Does.Not.Contain("\n"), "one line");
         Assert.That(outcome.Output, Is.Empty);

@@ -54,6 +54,35 @@ public sealed class ServerTests
     }
 
     [Test]
+    public void DirectoryOfPagesAloneIsServed()
+    {
+        File.Delete(_dir["pstree.img"]);
+        File.Delete(_dir[$"mm-{Sample.Pid}.img"]);
+        File.Delete(_dir["inventory.img"]);
+        using PagesDirectory pages = PagesDirectory.Open(_dir.Path);
+        Assert.That(pages.Processes, Is.EqualTo(new[] { Sample.Pid }));
+        using var server = new PageServer(new PageServerOptions { Source = pages, Log = _log.Enqueue });
+        RandomRequests(server.EndPoint, 1, 100);
+        Assert.That(_log, Is.Empty);
+        Assert.That(() => pages.Available(43, PageRange.Single(Sample.Heap)), Throws.TypeOf<BadInputException>().With.Message.Contains("expected one of 42"));
+    }
+
+    [Test]
+    public void EndOfSessionIsTold()
+    {
+        using Scratch into = new();
+        using var ends = new BlockingCollection<bool>();
+        using var server = new PageServer(new PageServerOptions { Source = _images, ReceiveDirectory = into.Path, OnSessionEnd = ends.Add, Log = _log.Enqueue });
+        PageLane.Connect(server.EndPoint).Dispose();
+        PageLane.Connect(server.EndPoint).Close(Duration.FromSeconds(5));
+        Assert.That(ends.TryTake(out bool well, 5000) && well, Is.True, "CLOSE, and not the one that said nothing");
+        new RemotePageSink(server.EndPoint, PagemapId.Task(7)).Dispose();
+        Assert.That(ends.TryTake(out well, 5000), Is.True);
+        Assert.That(well, Is.False, "images without CLOSE are dropped");
+        Assert.That(Directory.GetFiles(into.Path), Is.Empty);
+    }
+
+    [Test]
     public void ManyLanesAtOnce()
     {
         Task[] clients = [.. Enumerable.Range(0, 6).Select(seed => Task.Run(() => RandomRequests(_server.EndPoint, seed, 300)))];

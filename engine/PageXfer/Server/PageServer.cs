@@ -26,6 +26,12 @@ public sealed record PageServerOptions
     /// <summary>More connections at once than this are turned away.</summary>
     public int MaxConnections { get; init; } = 64;
 
+    /// <summary>
+    /// Told when a session is over, from any thread: true when it ended with CLOSE, false when images were being received and are
+    /// dropped. A connection that only fetched pages, or said nothing, and went away is no session.
+    /// </summary>
+    public Action<bool> OnSessionEnd { get; init; } = static _ => { };
+
     /// <summary>Gets each log line, from any thread.</summary>
     public Action<string> Log { get; init; } = static _ => { };
 }

@@ -13,6 +13,7 @@ internal sealed class PageServerConnection : IDisposable
     private readonly Thread _thread;
     private readonly ReceivingSession? _receiving;
     private readonly LinkShaper.Lane? _lane;
+    private bool _closed;
 
     public PageServerConnection(PageServer server, Socket socket, LinkShaper? shaper)
     {
@@ -50,10 +51,13 @@ internal sealed class PageServerConnection : IDisposable
         }
         finally
         {
+            bool dropped = _receiving is { IsEmpty: false };
             _lane?.Dispose();
             _receiving?.Dispose();
             _peer.Dispose();
             _server.Ended(this);
+            if (_closed || dropped)
+                _server.Options.OnSessionEnd(_closed);
         }
     }
 
@@ -145,6 +149,7 @@ internal sealed class PageServerConnection : IDisposable
         _peer.Queue(BitConverter.GetBytes(0));
         _peer.Flush();
         // Whoever closes first keeps the port in TIME_WAIT: let that be the client.
+        _closed = true;
         if (!_peer.AtEnd())
             throw new BadInputException("data after CLOSE; expected the end of the stream");
     }

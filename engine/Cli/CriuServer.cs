@@ -1,0 +1,132 @@
+using System.Diagnostics;
+using System.IO.Pipes;
+using Microsoft.Win32.SafeHandles;
+using Mono.Unix.Native;
+using Testbed.Core;
+using Testbed.Uffd;
+
+namespace Testbed.Cli;
+
+/// <summary>How bad a log line is; CRIU's numbers.</summary>
+internal enum LogLevel
+{
+    Error = 1,
+    Warning = 2,
+    Info = 3,
+    Debug = 4,
+}
+
+/// <summary>
+/// A server under CRIU's conventions: its log, its pid file, the descriptor that tells that it is ready, and its way into the background.
+/// </summary>
+internal sealed class CriuServer : IDisposable
+{
+    // Set for the process in the background: its standard error is a pipe to the one that was started by the user.
+    private const string InBackground = "TESTBED_IN_BACKGROUND";
+
+    private readonly CriuSettings _settings;
+    private readonly TextWriter _log;
+    private readonly long _began = Stopwatch.GetTimestamp();
+
+    private CriuServer(CriuSettings settings)
+    {
+        _settings = settings;
+        try
+        {
+            // Scripts read it while we run, and expect it to exist whatever happens.
+            _log = settings.LogFile is null ? Console.Error : new StreamWriter(settings.LogFile) { AutoFlush = true };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new BadInputException($"--log-file {settings.LogFile}: cannot be written ({e.Message})", e);
+        }
+    }
+
+    /// <summary>Runs a server: here, or with --daemon in a process of its own for which this one waits until it is ready.</summary>
+    /// <returns>The exit code.</returns>
+    public static int Run(CriuSettings settings, Func<CriuServer, int> serve)
+    {
+        if (settings.Daemon && Environment.GetEnvironmentVariable(InBackground) is null)
+            return RunInBackground();
+        using var server = new CriuServer(settings);
+        try
+        {
+            return serve(server);
+        }
+        catch (BadInputException e) when (settings.LogFile is not null)
+        {
+            server.Log(LogLevel.Error, e.Message);
+            throw;
+        }
+    }
+
+    /// <summary>Writes a line with the seconds since the beginning, as CRIU's logs have them.</summary>
+    public void Log(LogLevel level, string line)
+    {
+        if ((int)level > _settings.Verbosity)
+            return;
+        string kind = level switch { LogLevel.Error => "Error ", LogLevel.Warning => "Warn  ", _ => "" };
+        lock (_log)
+            _log.WriteLine($"({Stopwatch.GetElapsedTime(_began).TotalSeconds:00.000000}) {kind}{line}");
+    }
+
+    /// <summary>Tells who waits for it that clients may come.</summary>
+    public void Ready()
+    {
+        if (_settings.PidFile is { } file)
+            File.WriteAllText(file, $"{Environment.ProcessId}");
+        if (_settings.StatusFd is { } fd)
+            TellAndClose(fd);
+        if (Environment.GetEnvironmentVariable(InBackground) is null)
+            return;
+        // A zero byte, not the end of the pipe: the runtime holds copies of standard error that we cannot close.
+        TellAndClose(2);
+        int nothing = Syscall.open("/dev/null", OpenFlags.O_RDWR);
+        if (nothing != 2)
+        {
+            _ = Syscall.dup2(nothing, 2);
+            _ = Syscall.close(nothing);
+        }
+    }
+
+    /// <summary>Closes the log.</summary>
+    public void Dispose()
+    {
+        if (_settings.LogFile is not null)
+            _log.Dispose();
+    }
+
+    private static void TellAndClose(int fd)
+    {
+        try
+        {
+            using var handle = new SafeFileHandle(fd, ownsHandle: true);
+            using var stream = new FileStream(handle, FileAccess.Write, bufferSize: 0);
+            stream.WriteByte(0);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new BadInputException($"--status-fd {fd}: cannot be written ({e.Message}); expected an open descriptor", e);
+        }
+    }
+
+    private static int RunInBackground()
+    {
+        using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
+        using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
+        Environment.SetEnvironmentVariable(InBackground, "1");
+        using LaunchedProgram program = LaunchedProgram.StartInBackground(
+            Environment.ProcessPath!, Environment.GetCommandLineArgs(), (int)nothing.DangerousGetHandle(),
+            (int)pipe.ClientSafePipeHandle.DangerousGetHandle());
+        pipe.DisposeLocalCopyOfClientHandle();
+        var said = new List<byte>();
+        for (int next; (next = pipe.ReadByte()) >= 0;)
+        {
+            if (next == 0)
+                return 0;
+            said.Add((byte)next);
+        }
+        Console.Error.Write(System.Text.Encoding.UTF8.GetString([.. said]));
+        return program.WaitForExit(TimeSpan.FromSeconds(10)) ?? 1;
+    }
+}
