@@ -142,7 +142,7 @@ public sealed class BadCaseTests
     [Test]
     public void AnInterruptionDuringTheDumpLeavesEverythingAsItWas([Values(Sigint, Sigterm)] int signal)
     {
-        using Redis redis = new Redis(7421).Filled(400_000);
+        using Redis redis = new Redis().Filled(400_000);
         string digest = redis.Digest;
         using Cli recorder = new(Record(redis.Pid));
         Redis.WaitFor(() => recorder.ImagesDirectory is { } d && Directory.EnumerateFiles(d, "pages-*").Any());
@@ -159,7 +159,7 @@ public sealed class BadCaseTests
     [Test]
     public void AnInterruptionDuringServiceRestoresFirst([Values(Sigint, Sigterm)] int signal, [Values] bool unlimited)
     {
-        using Redis redis = new Redis(7421).Filled(100_000);
+        using Redis redis = new Redis().Filled(100_000);
         string digest = redis.Digest;
         using Cli recorder = new(["record", "--pid", $"{redis.Pid}", "-o", NewTrace(), .. unlimited ? (string[])[] : ["--for", "60s"]]);
         Redis.WaitFor(() => recorder.ImagesDirectory is { } d && Live.Serves(d));

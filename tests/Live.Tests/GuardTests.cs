@@ -16,7 +16,7 @@ public sealed class GuardTests
     [Test]
     public void RedisOutlivesARecorderThatIsKilled([Values("at once", "dump", "journal", "evicted", "load", "end")] string moment)
     {
-        using Redis redis = new Redis(7401).Filled(Keys);
+        using Redis redis = new Redis().Filled(Keys);
         string digest = redis.Digest;
         string trace = Path.Combine(Path.GetTempPath(), $"guard-{Environment.ProcessId}.trace");
         using Cli recorder = new("record", "--pid", $"{redis.Pid}", "--for", moment == "end" ? "500ms" : "60s", "-o", trace);

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 using NUnit.Framework;
 
 namespace Testbed.Live.Tests;
@@ -10,9 +12,10 @@ internal sealed class Redis : IDisposable
     private readonly string _dump;
     private readonly Subject _server;
 
-    public Redis(int port, string? load = null)
+    public Redis(string? load = null)
     {
         Live.RequireProgram("redis-server");
+        int port = FreePort();
         _port = $"{port}";
         _dump = load ?? $"live-{Environment.ProcessId}-{port}.rdb";
         _server = new Subject("redis-server", "--port", _port, "--save", "", "--enable-debug-command", "yes", "--dir", Path.GetTempPath(),
@@ -47,6 +50,13 @@ internal sealed class Redis : IDisposable
         Assert.That(Ask("bgsave"), Does.Contain("started"));
         WaitFor(() => Ask("info", "persistence").Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal));
         Assert.That(Ask("info", "persistence"), Does.Contain("rdb_last_bgsave_status:ok"));
+    }
+
+    private static int FreePort()
+    {
+        using TcpListener listener = new(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     public static void WaitFor(Func<bool> condition, int seconds = 30)

@@ -70,7 +70,7 @@ public sealed class SessionTests
     [Test, TestCaseSource(nameof(Policies))]
     public void RedisKeepsItsDataUnderEachPolicyOverALink(string policy)
     {
-        using Redis redis = new Redis(7411).Filled(40_000);
+        using Redis redis = new Redis().Filled(40_000);
         string digest = redis.Digest;
         using LiveSession session = Begin(redis.Pid, policy, new LinkParameters(ByteRate.FromBitsPerSecond(1e9), Duration.FromSeconds(0.001)));
         Assert.That(session.Image.PresentPages, Is.GreaterThan(3000));
@@ -107,7 +107,7 @@ public sealed class SessionTests
     [Test]
     public void ASnapshotInTheMiddleIsRight()
     {
-        using Redis redis = new Redis(7411).Filled(40_000);
+        using Redis redis = new Redis().Filled(40_000);
         string digest = redis.Digest;
         using (LiveSession session = Begin(redis.Pid))
         {
@@ -116,7 +116,7 @@ public sealed class SessionTests
             Assert.That(Trace.Load(TracePath).Events.Any(e => e.Kind == ServiceEventKind.Forked));
             AssertRepeatsItself("demand", end);
         }
-        using Redis other = new(7412, redis.DumpFile);
+        using Redis other = new(redis.DumpFile);
         Assert.That(other.Digest, Is.EqualTo(digest));
         Assert.That(redis.Digest, Is.EqualTo(digest));
     }
