@@ -98,6 +98,7 @@ public sealed class UserFaultFd(int fd) : IDisposable
     public unsafe CopyOutcome Copy(PageNumber destination, nint source, long pages, out long done)
     {
         done = 0;
+        bool lookedAgain = false;
         while (true)
         {
             Native.UffdioCopy copy = new()
@@ -116,6 +117,14 @@ public sealed class UserFaultFd(int fd) : IDisposable
             {
                 // Stopped half-way; the reason comes with the next attempt, from there on.
                 done += copy.copy >> PageNumber.Shift;
+                continue;
+            }
+            // A copy that waits for the lock that mremap holds looks for the area when that has moved it: no entry, although a
+            // message is due, and the page would be lost. By the second look the kernel knows of the message: EAGAIN. A
+            // second ENOENT means what it says.
+            if (errno == ENOENT && !lookedAgain)
+            {
+                lookedAgain = true;
                 continue;
             }
             return OutcomeOf(errno, "UFFDIO_COPY");
