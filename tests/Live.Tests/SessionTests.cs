@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.IO.Hashing;
+using System.Net.Sockets;
 using NUnit.Framework;
 using Testbed.Core;
 using Testbed.PageXfer.Server;
@@ -134,6 +135,35 @@ public sealed class SessionTests
         Assert.That(subject.Ask("h"), Is.EqualTo(twin.Ask("h")));
         Assert.That(subject.Ask("s"), Does.StartWith("spurious 0 wrong 0"));
         AssertRepeatsItself(policy, end);
+    }
+
+    [Test]
+    public void MemcachedAnswersFromFourThreads()
+    {
+        Live.RequireProgram("memcached");
+        string socket = Path.Combine(Path.GetTempPath(), $"session-{Environment.ProcessId}.memcached");
+        using Subject memcached = new("memcached", "-t", "4", "-s", socket, "-m", "64", "-u", "root");
+        Redis.WaitFor(() => File.Exists(socket));
+        string value = new('v', 1000);
+        for (int i = 0; i < 2000; i++)
+            Assert.That(Talk(socket, $"set k{i} 0 0 1000\r\n{value}\r\n", 1), Is.EqualTo("STORED"));
+        using LiveSession session = Begin(memcached.Pid, "next-n");
+        Parallel.For(0, 400, i => Assert.That(Talk(socket, $"get k{i * 5}\r\n", 2), Does.EndWith(value)));
+        LiveEnd end = session.End(EndState.Drained);
+        Assert.That(end.End, Is.EqualTo(FinishOutcome.Detached));
+        Assert.That(Trace.Load(TracePath).Threads, Has.Count.GreaterThan(1));
+        Assert.That(Talk(socket, "get k1999\r\n", 2), Does.EndWith(value));
+        AssertRepeatsItself("next-n", end);
+        File.Delete(socket);
+    }
+
+    private static string Talk(string path, string request, int lines)
+    {
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 10000 };
+        socket.Connect(new UnixDomainSocketEndPoint(path));
+        socket.Send(System.Text.Encoding.ASCII.GetBytes(request));
+        using StreamReader reader = new(new NetworkStream(socket));
+        return string.Join('\n', Enumerable.Range(0, lines).Select(_ => reader.ReadLine()));
     }
 
     [Test]
