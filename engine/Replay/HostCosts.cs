@@ -45,8 +45,10 @@ public sealed record HostCosts
     public Duration InstallWake { get; init; }
 
     /// <summary>
-    /// Medians on the reference host, a two-CPU virtual machine (AMD EPYC, Linux 6.18), from the event traces of live runs of
-    /// redis-small over an unshaped link: installs of 1 to 16 pages with and without a waiter, one-page transfers, bulk transfers.
+    /// For the reference host, a two-CPU virtual machine (AMD EPYC, Linux 6.18), from live runs of redis-small. Installs are
+    /// medians from event traces; delivery and wake-up together are what a thread saw beyond the daemon's latency. The shares of
+    /// sending, host delay, server and receiving are an estimate that adds up to the measured transfers (one page, and bulk),
+    /// and the shaper's delay is what shaped runs took beyond that.
     /// </summary>
     public static HostCosts Reference { get; } = new()
     {
