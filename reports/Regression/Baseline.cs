@@ -57,7 +57,7 @@ public sealed record Baseline
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
-            throw new BadInputException($"{file}: not a baseline: {e.Message.Split(" Path:")[0]}; testbed regress SCENARIO --update writes one", e);
+            throw new BadInputException($"{file}: not a baseline: {e.Message.Split(" Path:")[0].TrimEnd('.')}; when it is removed, testbed regress SCENARIO --update writes one", e);
         }
     }
 
