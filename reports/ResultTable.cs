@@ -15,7 +15,7 @@ public static class ResultTable
     ];
 
     /// <summary>The table; lines end with a line feed and are as wide as they must be.</summary>
-    public static string Format(IReadOnlyList<RunResult> results) => Format(Summary.Of(results, 0));
+    public static string Format(IReadOnlyList<RunResult> results) => Format(Summary.Of(results));
 
     /// <summary>The table of what was already summarised.</summary>
     public static string Format(IReadOnlyList<Summary> summaries)

@@ -52,7 +52,8 @@ internal static class Experiment
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
-    private static string HashOf(string file)
+    /// <summary>The hash of a file's bytes (XXH128), as reports and baselines name traces.</summary>
+    public static string HashOf(string file)
     {
         using FileStream stream = File.OpenRead(file);
         var hash = new XxHash128();
