@@ -34,7 +34,12 @@ internal sealed class CriuServer : IDisposable
         try
         {
             // Scripts read it while we run, and expect it to exist whatever happens.
-            _log = settings.LogFile is null ? Console.Error : new StreamWriter(settings.LogFile) { AutoFlush = true };
+            _log = settings.LogFile switch
+            {
+                null => Console.Error,
+                "-" => Console.Out,
+                { } file => new StreamWriter(file) { AutoFlush = true },
+            };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -60,14 +65,15 @@ internal sealed class CriuServer : IDisposable
         }
     }
 
-    /// <summary>Writes a line with the seconds since the beginning, as CRIU's logs have them.</summary>
+    /// <summary>Writes a line; from -v3 on with the seconds since the beginning, as CRIU's logs have them. From any thread.</summary>
     public void Log(LogLevel level, string line)
     {
         if ((int)level > _settings.Verbosity)
             return;
         string kind = level switch { LogLevel.Error => "Error ", LogLevel.Warning => "Warn  ", _ => "" };
+        string time = _settings.Verbosity >= (int)LogLevel.Info ? $"({Stopwatch.GetElapsedTime(_began).TotalSeconds:00.000000}) " : "";
         lock (_log)
-            _log.WriteLine($"({Stopwatch.GetElapsedTime(_began).TotalSeconds:00.000000}) {kind}{line}");
+            _log.WriteLine($"{time}{kind}{line}");
     }
 
     /// <summary>Tells who waits for it that clients may come.</summary>
@@ -92,7 +98,7 @@ internal sealed class CriuServer : IDisposable
     /// <summary>Closes the log.</summary>
     public void Dispose()
     {
-        if (_settings.LogFile is not null)
+        if (_settings.LogFile is not (null or "-"))
             _log.Dispose();
     }
 

@@ -148,7 +148,8 @@ public sealed partial class FaultService
             return;
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
-        CarryOut(space);
+        if (!_plan.Entries.IsEmpty)
+            CarryOut(space);
     }
 
     private Cause CauseOf(PageState state, AddressSpace space, long index) => state switch
@@ -256,7 +257,7 @@ public sealed partial class FaultService
         if (Find(child) is not null)
             throw new InvalidOperationException($"address space {child} exists already");
         PageMap map = parent.Map.Fork();
-        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map)) 
+        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
         {
             IsAlive = parent.IsAlive,
             NamesThreads = parent.NamesThreads,
@@ -304,7 +305,9 @@ public sealed partial class FaultService
         return null;
     }
 
-    private AddressSpace Space(int id) => Find(id) ?? throw NoSpace(id);
+    /// <summary>Most processes never fork: the first one is looked at before the search.</summary>
+    private AddressSpace Space(int id) =>
+        _spaces.Count > 0 && _spaces[0] is { } first && first.Id == id ? first : Find(id) ?? throw NoSpace(id);
 
     private static InvalidOperationException NoSpace(int id) => new($"no address space {id}");
 

@@ -31,8 +31,10 @@ public sealed class LinkScheduler
     private readonly long _quantum;
     private readonly ReplyQueue[] _lanes;
     private Instant _free = Instant.Zero;
+    private Instant _earliest = Instant.Never;
+    private long _timedBytes = -1;
+    private Duration _timed;
     private int _turn;
-    private int _queued;
 
     /// <summary>Lanes take turns every <paramref name="quantum"/> bytes.</summary>
     public LinkScheduler(LinkParameters link, int lanes, long quantum = 16 * 1024)
@@ -48,39 +50,26 @@ public sealed class LinkScheduler
     /// <paramref name="now"/>, which on one lane never runs backwards.</summary>
     public void Enqueue(int lane, int tag, long bytes, Instant now)
     {
-        _lanes[lane].Add(new Reply(tag, bytes, now));
-        _queued++;
+        if (_lanes[lane].Count == 0 && now < _earliest)
+            _earliest = now;
+        _lanes[lane].Add(tag, bytes, now);
     }
 
     /// <summary>Forgets what is queued on a lane that was cut.</summary>
     public void Clear(int lane)
     {
-        _queued -= _lanes[lane].Count;
         _lanes[lane].Clear();
+        FindEarliest();
     }
 
     /// <summary>When <see cref="TryDepart"/> will next succeed; Never when nothing is queued.</summary>
-    public Instant NextStart
-    {
-        get
-        {
-            if (_queued == 0)
-                return Instant.Never;
-            Instant earliest = Instant.Never;
-            foreach (ReplyQueue lane in _lanes)
-            {
-                if (lane.Count > 0 && lane.Head.Ready < earliest)
-                    earliest = lane.Head.Ready;
-            }
-            return Instant.Max(earliest, _free);
-        }
-    }
+    public Instant NextStart => Instant.Max(_earliest, _free);
 
     /// <summary>Takes the next quantum whose transmission has begun at <paramref name="now"/> or before.</summary>
     public bool TryDepart(Instant now, out Departure departure)
     {
         Instant start = NextStart;
-        if (_queued == 0 || start > now)
+        if (start > now || _earliest == Instant.Never)
         {
             departure = default;
             return false;
@@ -91,24 +80,45 @@ public sealed class LinkScheduler
         _turn = Next(lane);
         ref Reply reply = ref _lanes[lane].Head;
         long bytes = Math.Min(_quantum, reply.Bytes);
-        _free = start + _link.Rate.TimeFor(bytes);
+        _free = start + TimeFor(bytes);
         bool last = bytes == reply.Bytes;
         departure = new Departure(lane, reply.Tag, bytes, last, _free + _link.RoundTrip);
+        reply.Bytes -= bytes;
         if (last)
         {
             _lanes[lane].RemoveHead();
-            _queued--;
-        }
-        else
-        {
-            reply = reply with { Bytes = reply.Bytes - bytes };
+            FindEarliest();
         }
         return true;
     }
 
+    private void FindEarliest()
+    {
+        Instant earliest = Instant.Never;
+        foreach (ReplyQueue lane in _lanes)
+        {
+            if (lane.Count > 0 && lane.Head.Ready < earliest)
+                earliest = lane.Head.Ready;
+        }
+        _earliest = earliest;
+    }
+
+    /// <summary>Most quanta are as large as the one before.</summary>
+    private Duration TimeFor(long bytes)
+    {
+        if (bytes != _timedBytes)
+            (_timedBytes, _timed) = (bytes, _link.Rate.TimeFor(bytes));
+        return _timed;
+    }
+
     private int Next(int lane) => lane + 1 == _lanes.Length ? 0 : lane + 1;
 
-    private readonly record struct Reply(int Tag, long Bytes, Instant Ready);
+    private struct Reply
+    {
+        public int Tag;
+        public long Bytes;
+        public Instant Ready;
+    }
 
     /// <summary>A ring that grows.</summary>
     private sealed class ReplyQueue
@@ -120,11 +130,12 @@ public sealed class LinkScheduler
 
         public ref Reply Head => ref _items[_head];
 
-        public void Add(Reply reply)
+        public void Add(int tag, long bytes, Instant ready)
         {
             if (Count == _items.Length)
                 Grow();
-            _items[(_head + Count++) & (_items.Length - 1)] = reply;
+            ref Reply reply = ref _items[(_head + Count++) & (_items.Length - 1)];
+            (reply.Tag, reply.Bytes, reply.Ready) = (tag, bytes, ready);
         }
 
         public void RemoveHead()

@@ -25,6 +25,8 @@ internal sealed class RemapTable
     public bool TryToDump(PageNumber run, out PageNumber dump)
     {
         dump = run;
+        if (_moved.Count == 0)
+            return true;
         bool movedAway = false;
         foreach (Segment s in _moved)
         {
@@ -41,6 +43,8 @@ internal sealed class RemapTable
     /// <summary>The run-time place of the first pages of a dump range, as many as stayed together.</summary>
     public PageRange ToRun(PageRange dump)
     {
+        if (_moved.Count == 0)
+            return dump;
         PageNumber end = dump.End;
         foreach (Segment s in _moved)
         {

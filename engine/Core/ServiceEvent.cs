@@ -65,35 +65,37 @@ public enum InstallOutcome : byte
 /// <summary>
 /// One input of the fault service. Which fields count depends on <see cref="Kind"/>; the others are zero.
 /// </summary>
+/// <remarks>Fields can be set, so that a caller may keep one event of each kind and change what changes: to fill a new one, and
+/// to copy what was just written in small pieces, costs more than to handle it.</remarks>
 /// <param name="Kind">What happened.</param>
 /// <param name="Time">When, in nanoseconds since the run began; never before the event handled last.</param>
 /// <param name="Space">The address space: 0 is the target.</param>
 /// <param name="Range">Pages, by run-time address, but for Arrived by dump address.</param>
-public readonly record struct ServiceEvent(ServiceEventKind Kind, Instant Time, int Space, PageRange Range)
+public record struct ServiceEvent(ServiceEventKind Kind, Instant Time, int Space, PageRange Range)
 {
     /// <summary>Fault: the thread's index.</summary>
-    public int Thread { get; init; }
+    public int Thread { get; set; }
 
     /// <summary>Fault: read or write.</summary>
-    public Access Access { get; init; }
+    public Access Access { get; set; }
 
     /// <summary>Fault: when the daemon woke up to read it.</summary>
-    public Instant Woken { get; init; }
+    public Instant Woken { get; set; }
 
     /// <summary>InstallOutcome: what the kernel said.</summary>
-    public InstallOutcome Outcome { get; init; }
+    public InstallOutcome Outcome { get; set; }
 
     /// <summary>LaneUp, LaneDown: the lane.</summary>
-    public int Lane { get; init; }
+    public int Lane { get; set; }
 
     /// <summary>Arrived, InstallOutcome: the request's number; -1 for a zero page.</summary>
-    public int Request { get; init; }
+    public int Request { get; set; }
 
     /// <summary>Remapped: where the first page is now.</summary>
-    public PageNumber Destination { get; init; }
+    public PageNumber Destination { get; set; }
 
     /// <summary>Forked: the child's address space.</summary>
-    public int Other { get; init; }
+    public int Other { get; set; }
 }
 
 /// <summary>What is to be done.</summary>

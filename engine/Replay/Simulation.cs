@@ -20,6 +20,9 @@ public sealed record ReplayOptions(PolicySpec Policy, LinkParameters Link, strin
 
     /// <summary>What record-and-prefetch policies know; null: the workload's own first touches.</summary>
     public IReadOnlyList<PageNumber>? Recording { get; init; }
+
+    /// <summary>What no policy can beat (<see cref="LowerBound"/>), to be put into the result; the simulation does not look at it.</summary>
+    public LinkBound? Bound { get; init; }
 }
 
 /// <summary>
@@ -37,21 +40,27 @@ public sealed class Simulation : IServiceObserver
     private readonly FaultService _service;
     private readonly PageMap _map;
     private readonly RunMetrics _metrics;
-    private readonly EventQueue _events = new();
+    private readonly EventQueue _events;
     private readonly LinkScheduler _link;
-    private readonly Queue<SimEvent> _daemonQueue = new();
+    private readonly Queue<(SimEventKind Kind, int A, int Pages)> _daemonQueue = new();
+    private readonly TouchSequence[] _threads;
     private readonly int[] _cursor;
     private readonly PageNumber[] _waiting;
     private readonly long _shaperDelay;
     private readonly long[] _serverFree;
-    private readonly ulong[] _touched;
-    private readonly ulong[] _prefetched;
+    private readonly Seen[] _seen;
     private PageRange[] _arriving = new PageRange[64];
-    private ServiceCommand[] _todo = new ServiceCommand[64];
-    private int _todoCount;
+    private readonly List<ServiceCommand> _todo = [];
     private bool _daemonBusy;
     private long _daemonTime;
+
+    // One event of each kind, changed from use to use: see ServiceEvent.
+    private ServiceEvent _fault = new(ServiceEventKind.Fault, Instant.Zero, 0, default);
+    private ServiceEvent _arrived = new(ServiceEventKind.Arrived, Instant.Zero, 0, default);
+    private ServiceEvent _outcome = new(ServiceEventKind.InstallOutcome, Instant.Zero, 0, default);
+    private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
+    private long _sumOfEnds;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -66,12 +75,13 @@ public sealed class Simulation : IServiceObserver
         _metrics = new RunMetrics(workload.Image.PresentPages);
         _map = _service.AddSpace(0, workload.Image);
         _link = new LinkScheduler(options.Link, transfer.Lanes);
+        _threads = [.. workload.Threads];
+        _events = new EventQueue(_threads.Length);
         _cursor = new int[workload.Threads.Count];
         _waiting = new PageNumber[workload.Threads.Count];
         _shaperDelay = options.Link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds;
         _serverFree = new long[transfer.Lanes];
-        _touched = new ulong[(_map.Count + 63) / 64];
-        _prefetched = new ulong[_touched.Length];
+        _seen = new Seen[(_map.Count + 63) / 64];
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -83,52 +93,66 @@ public sealed class Simulation : IServiceObserver
             _ = _service.Handle(new ServiceEvent(ServiceEventKind.LaneUp, Instant.Zero, 0, default) { Lane = lane });
         for (int thread = 0; thread < _cursor.Length; thread++)
         {
-            if (_workload.Threads[thread].Pages.Length > 0)
-                _events.Push(ThinkBefore(_workload.Threads[thread], 0), SimEventKind.Thread, thread);
+            if (_threads[thread].Pages.Length > 0)
+                _events.PushThread(ThinkBefore(_threads[thread], 0), SimEventKind.Thread, thread);
         }
-        Daemon(new ServiceEvent(ServiceEventKind.Idle, Instant.Zero, 0, default));
+        Daemon(_idle);
         FreeDaemon();
-        while (_events.TryPop(out SimEvent e))
-            Step(e);
+        while (Step())
+        {
+        }
         if (_service.PendingFaults > 0)
             throw new InvalidOperationException($"replay of {_workload.Name} ended with {_service.PendingFaults} faults unanswered");
         var prefetch = new PrefetchCounts(_metrics.PrefetchedPages, _useful, _latePrefetch, _metrics.PrefetchedPages - _useful - _latePrefetch);
         Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
         return _metrics.ToResult(
             _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
-            new Duration(_workloadEnd), prefetch, _service.CommandHash, first);
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, Waiting(), _options.Bound);
     }
 
-    private void Step(in SimEvent e)
+    /// <summary>A thread waits when it does not think.</summary>
+    private Duration Waiting()
     {
-        switch (e.Kind)
+        long thinking = 0;
+        foreach (TouchSequence touches in _workload.Threads)
         {
-            case SimEventKind.Thread:
-                RunThread(e.A, e.Time);
-                break;
-            case SimEventKind.Link:
-                RunLink(e.Time);
-                break;
-            case SimEventKind.DaemonFree:
-                FreeDaemon();
-                break;
-            default:
-                if (_daemonBusy)
-                {
-                    _daemonQueue.Enqueue(e);
-                    break;
-                }
-                _daemonTime = e.Time;
-                Daemon(ToServiceEvent(e));
-                FreeDaemon();
-                break;
+            foreach (long think in touches.Think)
+                thinking += Math.Max(0, think - _thinkSaved);
         }
+        return new Duration(_sumOfEnds - thinking);
+    }
+
+    /// <summary>The next event; false when there is none.</summary>
+    private bool Step()
+    {
+        switch (_events.Next(out long time, out int a, out int pages))
+        {
+            case SimEventKind.Thread: RunThread(a, time); break;
+            case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); break;
+            case SimEventKind.Arrival: ToDaemon(SimEventKind.Arrival, time, a, pages); break;
+            case SimEventKind.Link: RunLink(time); break;
+            case SimEventKind.DaemonFree: FreeDaemon(); break;
+            default: return false;
+        }
+        return true;
+    }
+
+    private void ToDaemon(SimEventKind kind, long time, int a, int pages)
+    {
+        if (_daemonBusy)
+        {
+            _daemonQueue.Enqueue((kind, a, pages));
+            return;
+        }
+        _daemonTime = time;
+        Receive(kind, a, pages);
+        FreeDaemon();
     }
 
     /// <summary>Goes from touch to touch until one has to wait, or something else happens first.</summary>
     private void RunThread(int thread, long time)
     {
-        TouchSequence touches = _workload.Threads[thread];
+        TouchSequence touches = _threads[thread];
         int cursor = _cursor[thread];
         while (true)
         {
@@ -141,9 +165,9 @@ public sealed class Simulation : IServiceObserver
                 time += _costs.FaultDelivery.Nanoseconds;
                 // Where nothing comes before it, the queue is a detour.
                 if (!_daemonBusy && time < _events.NextTime)
-                    Step(new SimEvent(time, (long)SimEventKind.Fault, thread, 0));
+                    ToDaemon(SimEventKind.Fault, time, thread, 0);
                 else
-                    _events.Push(time, SimEventKind.Fault, thread);
+                    _events.PushThread(time, SimEventKind.Fault, thread);
                 return;
             }
             if (!Advance(thread, ref cursor, time))
@@ -152,7 +176,7 @@ public sealed class Simulation : IServiceObserver
             if (time >= _events.NextTime)
             {
                 _cursor[thread] = cursor;
-                _events.Push(time, SimEventKind.Thread, thread);
+                _events.PushThread(time, SimEventKind.Thread, thread);
                 return;
             }
         }
@@ -162,10 +186,11 @@ public sealed class Simulation : IServiceObserver
     private void CountTouch(long page, bool resident)
     {
         ulong bit = 1ul << (int)(page & 63);
-        _touched[page >> 6] |= bit;
-        if ((_prefetched[page >> 6] & bit) == 0)
+        ref Seen seen = ref _seen[page >> 6];
+        seen.Touched |= bit;
+        if ((seen.Prefetched & bit) == 0)
             return;
-        _prefetched[page >> 6] &= ~bit;
+        seen.Prefetched &= ~bit;
         if (resident)
             _useful++;
         else
@@ -175,13 +200,14 @@ public sealed class Simulation : IServiceObserver
     /// <summary>The touch at the cursor is done; false when it was the last.</summary>
     private bool Advance(int thread, ref int cursor, long time)
     {
-        TouchSequence touches = _workload.Threads[thread];
+        TouchSequence touches = _threads[thread];
         if (++cursor == touches.BeforeFirstResponse)
             _firstResponseEnd = Math.Max(_firstResponseEnd, time);
         if (cursor < touches.Pages.Length)
             return true;
         _cursor[thread] = cursor;
         _workloadEnd = Math.Max(_workloadEnd, time);
+        _sumOfEnds += time;
         return false;
     }
 
@@ -195,24 +221,27 @@ public sealed class Simulation : IServiceObserver
         return first;
     }
 
-    private ServiceEvent ToServiceEvent(in SimEvent e)
+    /// <summary>The daemon takes in what reached it.</summary>
+    private void Receive(SimEventKind kind, int a, int pages)
     {
-        if (e.Kind == SimEventKind.Arrival)
+        if (kind == SimEventKind.Arrival)
         {
-            PageRange range = Cut(ref _arriving[e.A], e.Pages);
-            _daemonTime += _costs.ReceivePerCall.Nanoseconds + range.Count * _costs.ReceivePerPage.Nanoseconds;
-            return new ServiceEvent(ServiceEventKind.Arrived, new Instant(_daemonTime), 0, range) { Request = e.A };
+            _arrived.Range = Cut(ref _arriving[a], pages);
+            _arrived.Request = a;
+            _daemonTime += _costs.ReceivePerCall.Nanoseconds + pages * _costs.ReceivePerPage.Nanoseconds;
+            _arrived.Time = new Instant(_daemonTime);
+            Daemon(_arrived);
+            return;
         }
-        var now = new Instant(_daemonTime);
-        TouchSequence touches = _workload.Threads[e.A];
-        int cursor = _cursor[e.A];
-        _waiting[e.A] = _map.PageAt(touches.Pages[cursor]);
-        return new ServiceEvent(ServiceEventKind.Fault, now, 0, PageRange.Single(_waiting[e.A]))
-        {
-            Thread = e.A,
-            Access = touches.Writes[cursor] ? Access.Write : Access.Read,
-            Woken = now,
-        };
+        TouchSequence touches = _threads[a];
+        int cursor = _cursor[a];
+        PageNumber page = _map.PageAt(touches.Pages[cursor]);
+        _waiting[a] = page;
+        _fault.Range = PageRange.Single(page);
+        _fault.Thread = a;
+        _fault.Access = touches.Writes[cursor] ? Access.Write : Access.Read;
+        _fault.Time = _fault.Woken = new Instant(_daemonTime);
+        Daemon(_fault);
     }
 
     /// <summary>The daemon is free again, unless something came while it worked: that comes first.</summary>
@@ -226,52 +255,86 @@ public sealed class Simulation : IServiceObserver
                 _events.SetDaemonFree(_daemonTime);
                 return;
             }
-            if (_daemonQueue.TryDequeue(out SimEvent next))
-                Daemon(ToServiceEvent(next));
+            if (_daemonQueue.Count > 0)
+            {
+                (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
+                Receive(kind, a, pages);
+            }
             else if (_service.WantsIdle)
-                Daemon(new ServiceEvent(ServiceEventKind.Idle, new Instant(_daemonTime), 0, default));
+            {
+                _idle.Time = new Instant(_daemonTime);
+                Daemon(_idle);
+            }
             else
+            {
                 break;
+            }
         }
         _daemonBusy = false;
     }
 
-    /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile.</summary>
+    /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile. There is no
+    /// buffer to release and no kernel to wake anybody: woken threads are told through OnResolved.</summary>
     private void Daemon(in ServiceEvent e)
     {
-        _todoCount = 0;
-        Take(_service.Handle(e));
-        for (int i = 0; i < _todoCount; i++)
+        ReadOnlySpan<ServiceCommand> commands = _service.Handle(e);
+        // Mostly there is one thing that takes time, and nothing behind it: then no command has to outlive the answer.
+        while (Next(commands, out int at))
         {
-            ref readonly ServiceCommand command = ref _todo[i];
+            if (Next(commands[(at + 1)..], out _))
+            {
+                DaemonLong(commands[at..]);
+                return;
+            }
+            ref readonly ServiceCommand command = ref commands[at];
             if (command.Kind == CommandKind.Request)
             {
-                Send(command);
-                continue;
+                Send(command.Lane, command.Request, command.Range);
+                return;
             }
-            _daemonTime += _costs.InstallPerCall.Nanoseconds + command.Range.Count * _costs.InstallPerPage.Nanoseconds
-                + (SomebodyWaits(command.Range) ? _costs.InstallWake.Nanoseconds : 0);
-            Take(_service.Handle(Outcome(command)));
+            commands = Put(command.Kind, command.Request, command.Range);
         }
     }
 
-    /// <summary>Keeps what takes time, and sends at once what nothing is to be done before. There is no buffer to release
-    /// and no kernel to wake anybody: woken threads are told through OnResolved.</summary>
-    private void Take(ReadOnlySpan<ServiceCommand> commands)
+    /// <summary>Several commands: kept, and carried out in order, with what follows from each behind them.</summary>
+    private void DaemonLong(ReadOnlySpan<ServiceCommand> commands)
     {
-        foreach (ref readonly ServiceCommand command in commands)
+        _todo.Clear();
+        _todo.AddRange(commands);
+        for (int i = 0; i < _todo.Count; i++)
         {
-            if (command.Kind is not (CommandKind.Request or CommandKind.Install or CommandKind.Zero))
-                continue;
-            if (command.Kind == CommandKind.Request && _todoCount == 0)
-            {
-                Send(command);
-                continue;
-            }
-            if (_todoCount == _todo.Length)
-                Array.Resize(ref _todo, _todoCount * 2);
-            _todo[_todoCount++] = command;
+            ServiceCommand command = _todo[i];
+            if (command.Kind == CommandKind.Request)
+                Send(command.Lane, command.Request, command.Range);
+            else if (command.Kind is CommandKind.Install or CommandKind.Zero)
+                _todo.AddRange(Put(command.Kind, command.Request, command.Range));
         }
+    }
+
+    /// <summary>The first command that takes time.</summary>
+    private static bool Next(ReadOnlySpan<ServiceCommand> commands, out int at)
+    {
+        for (at = 0; at < commands.Length; at++)
+        {
+            if (commands[at].Kind is CommandKind.Request or CommandKind.Install or CommandKind.Zero)
+                return true;
+        }
+        return false;
+    }
+
+    /// <summary>Installs, or makes zero pages, and tells the service.</summary>
+    private ReadOnlySpan<ServiceCommand> Put(CommandKind kind, int request, PageRange range)
+    {
+        _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds
+            + (SomebodyWaits(range) ? _costs.InstallWake.Nanoseconds : 0);
+        // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
+        bool present = kind == CommandKind.Zero
+            && _map.TryIndex(range.Start, out long index) && _map[index] == PageState.Resident;
+        _outcome.Time = new Instant(_daemonTime);
+        _outcome.Range = range;
+        _outcome.Request = kind == CommandKind.Zero ? -1 : request;
+        _outcome.Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed;
+        return _service.Handle(_outcome);
     }
 
     /// <summary>Run-time and dump addresses are one here: nothing is remapped.</summary>
@@ -287,28 +350,16 @@ public sealed class Simulation : IServiceObserver
         return false;
     }
 
-    private ServiceEvent Outcome(in ServiceCommand command)
-    {
-        // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
-        bool present = command.Kind == CommandKind.Zero
-            && _map.TryIndex(command.Range.Start, out long index) && _map[index] == PageState.Resident;
-        return new ServiceEvent(ServiceEventKind.InstallOutcome, new Instant(_daemonTime), 0, command.Range)
-        {
-            Request = command.Kind == CommandKind.Zero ? -1 : command.Request,
-            Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed,
-        };
-    }
-
-    private void Send(in ServiceCommand command)
+    private void Send(int lane, int request, PageRange range)
     {
         _daemonTime += _costs.RequestSend.Nanoseconds;
-        if (command.Request >= _arriving.Length)
-            Array.Resize(ref _arriving, command.Request * 2);
-        _arriving[command.Request] = command.Range;
-        long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[command.Lane])
-            + _costs.ServerPerRequest.Nanoseconds + command.Range.Count * _costs.ServerPerPage.Nanoseconds;
-        _serverFree[command.Lane] = ready;
-        _link.Enqueue(command.Lane, command.Request, command.Range.Bytes, new Instant(ready));
+        if (request >= _arriving.Length)
+            Array.Resize(ref _arriving, request * 2);
+        _arriving[request] = range;
+        long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[lane])
+            + _costs.ServerPerRequest.Nanoseconds + range.Count * _costs.ServerPerPage.Nanoseconds;
+        _serverFree[lane] = ready;
+        _link.Enqueue(lane, request, range.Bytes, new Instant(ready));
         _events.SetLink(_link.NextStart.Nanoseconds);
     }
 
@@ -316,7 +367,7 @@ public sealed class Simulation : IServiceObserver
     {
         while (_link.TryDepart(new Instant(now), out Departure d))
         {
-            _events.Push(d.Due.Nanoseconds + _shaperDelay, SimEventKind.Arrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
+            _events.PushArrival(d.Due.Nanoseconds + _shaperDelay, d.Tag, (int)(d.Bytes / PageNumber.Size));
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }
@@ -331,10 +382,10 @@ public sealed class Simulation : IServiceObserver
         {
             ulong bit = 1ul << (int)(i & 63);
             // Already touched: the fault is on its way to the daemon.
-            if ((_touched[i >> 6] & bit) != 0)
+            if ((_seen[i >> 6].Touched & bit) != 0)
                 _latePrefetch++;
             else
-                _prefetched[i >> 6] |= bit;
+                _seen[i >> 6].Prefetched |= bit;
         }
     }
 
@@ -346,12 +397,18 @@ public sealed class Simulation : IServiceObserver
     {
         _metrics.OnResolved(fault);
         _waiting[fault.Thread] = default;
-        TouchSequence touches = _workload.Threads[fault.Thread];
+        TouchSequence touches = _threads[fault.Thread];
         int cursor = _cursor[fault.Thread];
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
         if (!Advance(fault.Thread, ref cursor, running))
             return;
         _cursor[fault.Thread] = cursor;
-        _events.Push(running + ThinkBefore(touches, cursor), SimEventKind.Thread, fault.Thread);
+        _events.PushThread(running + ThinkBefore(touches, cursor), SimEventKind.Thread, fault.Thread);
+    }
+
+    /// <summary>Of 64 pages: which were touched, and which were prefetched and not touched yet.</summary>
+    private struct Seen
+    {
+        public ulong Touched, Prefetched;
     }
 }

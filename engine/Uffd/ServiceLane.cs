@@ -38,6 +38,11 @@ internal abstract class ServiceLane : IDisposable
 /// <summary>A connection that the fault-service thread polls and reads itself: for what threads wait for, the shortest way.</summary>
 internal sealed class PolledLane(PageLane lane) : ServiceLane
 {
+    private bool _more;
+
+    // Left over for its budget, perhaps deciphered already and in no socket.
+    public override bool HasArrivals => _more;
+
     public override int PollHandle => (int)lane.Socket.SafeHandle.DangerousGetHandle();
 
     public override short PollEvents => lane.WantsWrite ? (short)(Native.PollH.POLLIN | Native.PollH.POLLOUT) : Native.PollH.POLLIN;
@@ -48,10 +53,9 @@ internal sealed class PolledLane(PageLane lane) : ServiceLane
     {
         if (lane.WantsWrite)
             lane.Flush();
-        // Readable with nothing asked for: the server hung up, or speaks out of turn.
         if (lane.Outstanding == 0)
-            throw new BadInputException("the page server closed the connection");
-        lane.Receive(receiver);
+            lane.CheckIdle();
+        _more = lane.Receive(receiver);
     }
 
     public override void Dispose() => lane.Dispose();

@@ -151,9 +151,8 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
                 ulong count;
                 _ = Native.Read(_wakeFd, &count, sizeof(ulong));
             }
-            // With nothing asked for, Receive does not look, and poll would return at once for ever.
-            if (_lane.Outstanding == 0 && polls[1].revents != 0 && _asked.IsEmpty && !_stop)
-                throw new BadInputException("the page server closed the connection");
+            if (_lane.Outstanding == 0 && polls[1].revents != 0 && !_stop)
+                _lane.CheckIdle();
         }
         Volatile.Write(ref _sleeps, 0);
     }

@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using System.Net;
 using NUnit.Framework;
+using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Tests;
 
 namespace Testbed.Criu.Tests;
 
@@ -14,6 +17,7 @@ public sealed class PageServerTests
     private Redis _redis = null!;
     private string _digest = "";
     private int _pid;
+    private TestCertificates? _authority;
 
     [SetUp]
     public void StartRedis()
@@ -38,14 +42,17 @@ public sealed class PageServerTests
         _destination?.Dispose();
         foreach (string file in Directory.GetFiles(_images.FullName, "*.pid"))
             _ = RealCriu.Run("kill", [File.ReadAllText(file)]);
+        _authority?.Dispose();
+        _authority = null;
         _images.Delete(recursive: true);
         RealCriu.SetPipeLimit(_pipeLimit);
     }
 
-    [Test]
-    public void WhatCriuDumpsIntoOursItDecodesAndRestores()
+    [TestCase(false, TestName = "What CRIU dumps into ours it decodes and restores")]
+    [TestCase(true, TestName = "What CRIU dumps into ours over TLS it decodes and restores")]
+    public void DumpIntoOurs(bool tls)
     {
-        Dump();
+        Dump(tls ? Tls("client") : [], tls ? Tls("server") : []);
         string pagemap = In($"pagemap-{_pid}.img");
         Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", pagemap]);
         Assert.That(decoded.ExitCode, Is.Zero, decoded.Errors);
@@ -54,17 +61,18 @@ public sealed class PageServerTests
         Assert.That(_redis.Digest(), Is.EqualTo(_digest));
     }
 
-    [Test]
-    public void CriuRestoresLazilyFromOursMoreThanOnce()
+    [TestCase(false, TestName = "CRIU restores lazily from ours, more than once")]
+    [TestCase(true, TestName = "CRIU restores lazily from ours over TLS, more than once")]
+    public void LazyFromOurs(bool tls)
     {
-        Dump();
-        int port = ServerInBackground("--lazy-pages");
+        Dump([], []);
+        int port = ServerInBackground(["--lazy-pages", .. tls ? Tls("server") : []]);
         for (int round = 0; round < 2; round++)
         {
             using var side = new Side();
             File.Delete(In("lazy-pages.socket"));
-            using Process daemon = side.Start(RealCriu.Program, "lazy-pages", "-D", _images.FullName, "-o", "lazy.log", "-v4",
-                "--page-server", "--address", "127.0.0.1", "--port", $"{port}");
+            using Process daemon = side.Start([RealCriu.Program, "lazy-pages", "-D", _images.FullName, "-o", "lazy.log", "-v4",
+                "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. tls ? Tls("client") : []]);
             for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
                 Thread.Sleep(20);
             Succeeds(side.Run(RealCriu.Program, "restore", "-D", _images.FullName, "-d", "--lazy-pages", "-o", "restore.log", "-v4"), "restore.log");
@@ -75,11 +83,19 @@ public sealed class PageServerTests
         Assert.That(File.ReadAllText(In("server.log")), Does.Not.Contain("Error"));
     }
 
-    private void Dump()
+    /// <summary>What both sides type for TLS: a certificate each, of one authority, the server's for its address.</summary>
+    private string[] Tls(string name)
     {
-        int port = ServerInBackground();
-        Succeeds(_source.Run(RealCriu.Program, "dump", "-t", $"{_pid}", "-D", _images.FullName, "-o", "dump.log", "-v4",
-            "--page-server", "--address", "127.0.0.1", "--port", $"{port}"), "dump.log");
+        _authority ??= new TestCertificates(_images.FullName);
+        TlsFiles files = _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
+        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+    }
+
+    private void Dump(string[] ofCriu, string[] ofOurs)
+    {
+        int port = ServerInBackground(ofOurs);
+        Succeeds(_source.Run([RealCriu.Program, "dump", "-t", $"{_pid}", "-D", _images.FullName, "-o", "dump.log", "-v4",
+            "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. ofCriu]), "dump.log");
         string pid = File.ReadAllText(In("server.pid"));
         for (long end = Environment.TickCount64 + 10_000; Runs(pid) && Environment.TickCount64 < end;)
             Thread.Sleep(20);

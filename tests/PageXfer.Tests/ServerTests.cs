@@ -230,12 +230,16 @@ public sealed class ServerTests
             }
         }
         Round(200);
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        long all = GC.GetTotalAllocatedBytes(precise: true);
-        Round(2000);
-        Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.Zero, "client");
-        // Other threads of the test host allocate now and then; 4,000 requests would show.
-        Assert.That(GC.GetTotalAllocatedBytes(precise: true) - all, Is.LessThan(16_000), "server");
+        // Other threads of the test host allocate now and then, which one of several rounds escapes; 4,000 requests would show in all.
+        long least = long.MaxValue;
+        for (int round = 0; round < 5 && least >= 16_000; round++)
+        {
+            long before = GC.GetAllocatedBytesForCurrentThread(), all = GC.GetTotalAllocatedBytes(precise: true);
+            Round(2000);
+            Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.Zero, "client");
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - all);
+        }
+        Assert.That(least, Is.LessThan(16_000), "server");
     }
 
     internal sealed class OneBuffer : IPageReceiver

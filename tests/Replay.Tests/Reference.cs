@@ -4,30 +4,32 @@ using Testbed.Replay;
 namespace Replay.Tests;
 
 /// <summary>
-/// The same world as <see cref="Simulation"/>, written a second time, page by page, without fault service, policy
-/// objects, link scheduler, bitmaps or heap: lists, searched from the start each time. Knows demand and next-n.
-/// Two things at the same nanosecond have no order here; then it says so and the case does not count.
+/// The same world as <see cref="Simulation"/>, written a second time, page by page, without fault service, link
+/// scheduler, bitmaps or heap: lists, searched from the start each time. Which pages to ask for is said by a
+/// <see cref="IChooser"/>. Two things at the same nanosecond have no order here; then it says so and the case does not count.
 /// </summary>
 internal sealed class Reference
 {
-    private enum State { Hole, Lazy, InFlight, Resident }
-
-    private sealed class Page(int area, State state)
+    internal sealed class Page(int area, PageState state)
     {
         public readonly int Area = area;
-        public State State = state;
+        public PageState State = state;
         public long FirstTouch = -1;
         public bool FirstTouchWaited;
         public bool Prefetched;
         public Cause Cause;
     }
 
-    private sealed record Reply(int First, int Pages, Cause Cause, int Lane, long Ready)
+    private sealed record Reply(int First, int Pages, Cause Cause, int Lane)
     {
+        public long Ready { get; set; }
+
         public int Left { get; set; } = Pages;
     }
 
     private sealed record Wait(int Thread, int Page, long Since, Cause Cause);
+
+    private readonly Dictionary<int, long> _touchedAt = [];
 
     /// <summary>Thread or Reply tells which: a touch (due), a fault on its way, or pages on their way.</summary>
     private sealed record Happening(long Time, int Thread, bool IsFault, int First, int Pages, Reply? Reply);
@@ -36,8 +38,7 @@ internal sealed class Reference
     private readonly TransferOptions _transfer;
     private readonly LinkParameters _link;
     private readonly HostCosts _costs;
-    private readonly int _n;
-    private readonly bool _background;
+    private readonly IChooser _chooser;
     private readonly List<Page> _pages = [];
     private readonly int[] _cursor;
     private readonly long[] _serverFree;
@@ -51,17 +52,16 @@ internal sealed class Reference
 
     /// <param name="workload">What is touched.</param>
     /// <param name="options">Everything but the policy.</param>
-    /// <param name="n">Pages of prefetch behind each fault; 0 for demand.</param>
-    /// <param name="background">Whether the rest follows in address order.</param>
-    public Reference(ReplayWorkload workload, ReplayOptions options, int n, bool background)
+    /// <param name="chooser">Says which pages to ask for.</param>
+    public Reference(ReplayWorkload workload, ReplayOptions options, IChooser chooser)
     {
-        (_workload, _link, _costs, _n, _background) = (workload, options.Link, options.Costs, n, background);
+        (_workload, _link, _costs, _chooser) = (workload, options.Link, options.Costs, chooser);
         _transfer = options.Transfer!;
         for (int area = 0; area < workload.Image.Areas.Count; area++)
         {
             PageRange range = workload.Image.Areas[area].Range;
             for (PageNumber p = range.Start; p < range.End; p += 1)
-                _pages.Add(new Page(area, workload.Image.Present.Any(r => r.Contains(p)) ? State.Lazy : State.Hole));
+                _pages.Add(new Page(area, workload.Image.Present.Any(r => r.Contains(p)) ? PageState.Lazy : PageState.Hole));
         }
         _cursor = new int[workload.Threads.Count];
         _serverFree = new long[_transfer.Lanes];
@@ -81,6 +81,8 @@ internal sealed class Reference
     public long Zero { get; private set; }
 
     public long Stall { get; private set; }
+
+    public long Waiting { get; private set; }
 
     public long End { get; private set; }
 
@@ -147,9 +149,10 @@ internal sealed class Reference
     private void Touch(Happening h)
     {
         Page page = _pages[h.First];
-        bool waits = page.State != State.Resident;
+        bool waits = page.State != PageState.Resident;
         if (page.FirstTouch < 0)
             (page.FirstTouch, page.FirstTouchWaited) = (h.Time, waits);
+        _touchedAt[h.Thread] = h.Time;
         if (waits)
             _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds, IsFault = true });
         else
@@ -185,77 +188,94 @@ internal sealed class Reference
     private void Fault(int thread, int index)
     {
         Page page = _pages[index];
-        State before = page.State;
+        PageState before = page.State;
         _waits.Add(new Wait(thread, index, _daemon, before switch
         {
-            State.Lazy => Cause.Demand,
-            State.InFlight => page.Cause,
+            PageState.Lazy => Cause.Demand,
+            PageState.InFlight => page.Cause,
             _ => Cause.Zero,
         }));
-        if (before == State.Lazy)
-            Request(index, 1, Cause.Demand);
-        if (before is State.Hole or State.Resident)
+        if (before == PageState.Lazy)
+            Send(Take(index, 1, Cause.Demand));
+        // A resident page is no news. The pages that a fault on a hole causes are taken at once, but asked for behind its answer.
+        List<Reply> caused = before == PageState.Resident ? [] : Carry(_chooser.OnFault(Look(), index, before, thread));
+        if (before is PageState.Hole or PageState.Resident)
         {
-            page.State = State.Resident;
+            page.State = PageState.Resident;
             _daemon += _costs.InstallPerCall.Nanoseconds + _costs.InstallPerPage.Nanoseconds + _costs.InstallWake.Nanoseconds;
             Answer(w => w.Page == index);
         }
-        else
-        {
-            PrefetchBehind(index);
-        }
-    }
-
-    private void PrefetchBehind(int fault)
-    {
-        for (int i = fault + 1; i <= fault + _n && i < _pages.Count && _pages[i].Area == _pages[fault].Area;)
-        {
-            int run = LazyRun(i, Math.Min(fault + _n + 1, i + Budget(Cause.Prefetch)));
-            if (run > 0)
-                Request(i, run, Cause.Prefetch);
-            i += Math.Max(1, run);
-        }
+        caused.ForEach(Send);
     }
 
     private bool Fill()
     {
-        bool asked = false;
-        for (int i = 0; _background && i < _pages.Count;)
+        var asked = new List<Reply>();
+        while (_pages.Exists(p => p.State == PageState.Lazy) && (Room(Cause.Prefetch) > 0 || Room(Cause.Background) > 0))
         {
-            int run = LazyRun(i, i + Budget(Cause.Background));
-            if (run > 0)
-                Request(i, run, Cause.Background);
-            asked |= run > 0;
-            i += Math.Max(1, run);
+            List<Reply> more = Carry(_chooser.OnIdle(Look()));
+            asked.AddRange(more);
+            if (more.Count == 0 || _transfer.ExclusiveBackground)
+                break;
         }
-        return asked;
+        asked.ForEach(Send);
+        return asked.Count > 0;
     }
 
-    private int Budget(Cause cause) => (int)Math.Min(
-        _transfer.MaxRequest / 4096,
-        _transfer.MaxInFlight / 4096 - _pages.Count(p => p.State == State.InFlight && p.Cause == cause));
+    private Look Look() => new(_pages, Room(Cause.Prefetch), Room(Cause.Background));
+
+    /// <summary>Takes what is lazy of each proposal, in requests that stay within an area, the largest size and the room.</summary>
+    private List<Reply> Carry(IReadOnlyList<(long First, long Count, Cause Cause)> proposals)
+    {
+        var taken = new List<Reply>();
+        foreach ((long first, long count, Cause cause) in proposals)
+        {
+            for (int i = (int)Math.Max(0, first); i < Math.Min(first + count, _pages.Count);)
+            {
+                long most = Math.Min(Room(cause), _transfer.MaxRequest / 4096);
+                int run = LazyRun(i, (int)Math.Min(first + count, i + most));
+                if (run > 0)
+                    taken.Add(Take(i, run, cause));
+                i += Math.Max(1, run);
+            }
+        }
+        return taken;
+    }
+
+    private int Room(Cause cause)
+    {
+        if (_transfer.ExclusiveBackground && cause == Cause.Background && _pages.Exists(p => p.State == PageState.InFlight))
+            return 0;
+        return Math.Max(0, (int)(_transfer.MaxInFlight / 4096) - _pages.Count(p => p.State == PageState.InFlight && p.Cause == cause));
+    }
 
     private int LazyRun(int from, int end)
     {
         int i = from;
-        while (i < end && i < _pages.Count && _pages[i].State == State.Lazy && _pages[i].Area == _pages[from].Area)
+        while (i < end && i < _pages.Count && _pages[i].State == PageState.Lazy && _pages[i].Area == _pages[from].Area)
             i++;
         return i - from;
     }
 
-    private void Request(int first, int count, Cause cause)
+    private Reply Take(int first, int count, Cause cause)
     {
         foreach (Page page in _pages.GetRange(first, count))
         {
-            (page.State, page.Cause) = (State.InFlight, cause);
+            (page.State, page.Cause) = (PageState.InFlight, cause);
             page.Prefetched |= cause == Cause.Prefetch;
         }
         Requested += count;
-        _daemon += _costs.RequestSend.Nanoseconds;
         int lane = cause == Cause.Demand ? 0 : Math.Min(cause == Cause.Prefetch ? 1 : 2, _transfer.Lanes - 1);
-        _serverFree[lane] = Math.Max(_daemon + _costs.HostDelay.Nanoseconds, _serverFree[lane])
-            + _costs.ServerPerRequest.Nanoseconds + count * _costs.ServerPerPage.Nanoseconds;
-        _queues[lane].Add(new Reply(first, count, cause, lane, _serverFree[lane]));
+        return new Reply(first, count, cause, lane);
+    }
+
+    private void Send(Reply reply)
+    {
+        _daemon += _costs.RequestSend.Nanoseconds;
+        reply.Ready = Math.Max(_daemon + _costs.HostDelay.Nanoseconds, _serverFree[reply.Lane])
+            + _costs.ServerPerRequest.Nanoseconds + reply.Pages * _costs.ServerPerPage.Nanoseconds;
+        _serverFree[reply.Lane] = reply.Ready;
+        _queues[reply.Lane].Add(reply);
     }
 
     private long LinkStart()
@@ -287,7 +307,7 @@ internal sealed class Reference
         if (_waits.Exists(w => w.Page >= h.First && w.Page < h.First + h.Pages))
             _daemon += _costs.InstallWake.Nanoseconds;
         foreach (Page page in _pages.GetRange(h.First, h.Pages))
-            page.State = State.Resident;
+            page.State = PageState.Resident;
         Installs.Add((_daemon, h.First, h.Pages, h.Reply!.Cause));
         Answer(w => w.Page >= h.First && w.Page < h.First + h.Pages);
     }
@@ -307,7 +327,9 @@ internal sealed class Reference
                 Demand++;
             else if (wait.Cause != Cause.Zero)
                 Late++;
-            Touched(wait.Thread, _daemon + _costs.ThreadWake.Nanoseconds);
+            long running = _daemon + _costs.ThreadWake.Nanoseconds;
+            Waiting += running - _touchedAt[wait.Thread];
+            Touched(wait.Thread, running);
         }
     }
 }

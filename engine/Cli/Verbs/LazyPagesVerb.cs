@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Net;
 using Testbed.Core;
 using Testbed.Live;
+using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Xfer;
 using Testbed.Policies;
 using Testbed.Traces;
@@ -15,8 +16,6 @@ internal static class LazyPagesVerb
     {
         var criu = new CriuCommandLine();
         var remote = new Option<bool>("--page-server") { Description = "fetch the pages from a page server; default: they are in the images" };
-        var address = new Option<string>("--address") { Description = "where the page server is", DefaultValueFactory = _ => "127.0.0.1" };
-        var port = new Option<int>("--port") { Description = "its port" };
         var policy = new Option<string>("--policy")
         {
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
@@ -33,18 +32,20 @@ internal static class LazyPagesVerb
               testbed lazy-pages -D images -o lazy.log -v4                                     and: criu restore --lazy-pages -D images ...
               testbed lazy-pages -D images --page-server --address 10.0.0.1 --port 9876 -d   and at the source: criu dump --lazy-pages ...
             """)
-        { remote, address, port, policy, trace, recording };
+        { remote, policy, trace, recording };
         criu.AddTo(command);
         command.SetAction(parsed =>
         {
             CriuSettings settings = criu.Read(parsed);
-            EndPoint? server = parsed.GetValue(remote) ? ServerAt(parsed.GetRequiredValue(address), parsed.GetValue(port)) : null;
+            EndPoint? server = parsed.GetValue(remote) ? settings.ToConnect() : null;
             string? recorded = parsed.GetValue(recording);
+            // Loaded once, and for the life of the process: lanes come and go.
+            TlsCredentials? tls = server is null ? null : settings.LoadTls();
             return CriuServer.Run(settings, host => Serve(host, new LazyPagesOptions
             {
                 ImagesPath = settings.Images,
                 WorkPath = settings.Work,
-                Connect = server is null ? null : () => PageLane.Connect(server),
+                Connect = server is null ? null : () => PageLane.Connect(server, tls),
                 Policy = PolicyCatalog.Parse(parsed.GetRequiredValue(policy)),
                 Recording = recorded is null ? [] : Trace.Load(recorded).FirstTouches().Recording,
                 TracePath = parsed.GetValue(trace),
@@ -53,26 +54,6 @@ internal static class LazyPagesVerb
             }));
         });
         return command;
-    }
-
-    private static IPEndPoint ServerAt(string address, int port)
-    {
-        if (port is < 1 or > 65535)
-            throw new BadInputException($"--port {port}: expected 1 to 65535");
-        IPAddress[] found = IPAddress.TryParse(address, out IPAddress? ip) ? [ip] : Resolve(address);
-        return new IPEndPoint(found[0], port);
-    }
-
-    private static IPAddress[] Resolve(string name)
-    {
-        try
-        {
-            return Dns.GetHostAddresses(name) is { Length: > 0 } found ? found : throw new BadInputException($"--address {name}: has no address");
-        }
-        catch (System.Net.Sockets.SocketException e)
-        {
-            throw new BadInputException($"--address {name}: {e.Message}; expected an IP address or a host name", e);
-        }
     }
 
     private static int Serve(CriuServer host, LazyPagesOptions options)

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Net;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Server;
 
 namespace Testbed.Cli.Verbs;
@@ -12,8 +13,6 @@ internal static class PageServerVerb
     public static Command Create()
     {
         var criu = new CriuCommandLine();
-        var address = new Option<string>("--address") { Description = "where to listen", DefaultValueFactory = _ => "0.0.0.0" };
-        var port = new Option<int>("--port") { Description = "the port; 0: any free one, which the log names (-v3)" };
         var lazy = new Option<bool>("--lazy-pages") { Description = "serve the pages of the images directory, instead of receiving into it" };
         var sessions = new Option<int?>("--sessions")
         {
@@ -28,35 +27,33 @@ internal static class PageServerVerb
               testbed page-server -D images --port 9876             and: criu dump --page-server --address HOST --port 9876 ...
               testbed page-server -D images --port 9876 --lazy-pages  and: criu lazy-pages --page-server --address HOST --port 9876 ...
             """)
-        { address, port, lazy, sessions };
+        { lazy, sessions };
         criu.AddTo(command);
         command.SetAction(parsed =>
         {
             CriuSettings settings = criu.Read(parsed);
-            return CriuServer.Run(settings, Serve(
-                settings.Images, parsed.GetRequiredValue(address), parsed.GetValue(port), parsed.GetValue(lazy), parsed.GetValue(sessions)));
+            return CriuServer.Run(settings, Serve(settings, parsed.GetValue(lazy), parsed.GetValue(sessions)));
         });
         return command;
     }
 
-    private static Func<CriuServer, int> Serve(string images, string address, int port, bool lazy, int? sessions) => host =>
+    private static Func<CriuServer, int> Serve(CriuSettings settings, bool lazy, int? sessions) => host =>
     {
-        if (!IPAddress.TryParse(address, out IPAddress? listen))
-            throw new BadInputException($"--address {address}: expected an IP address");
-        if (port is < 0 or > 65535)
-            throw new BadInputException($"--port {port}: expected 0 to 65535");
+        IPEndPoint listen = settings.ToListen();
         if (sessions < 1)
             throw new BadInputException($"--sessions {sessions}: expected at least 1");
         using var interrupt = new Interrupt();
-        using PagesDirectory? source = lazy ? PagesDirectory.Open(images) : null;
+        using TlsCredentials? tls = settings.LoadTls();
+        using PagesDirectory? source = lazy ? PagesDirectory.Open(settings.Images) : null;
         using var ended = new SemaphoreSlim(0);
         bool broken = false;
         using var server = new PageServer(new PageServerOptions
         {
-            Address = listen,
-            Port = port,
+            Address = listen.Address,
+            Port = listen.Port,
+            Tls = tls,
             Source = source,
-            ReceiveDirectory = lazy ? null : images,
+            ReceiveDirectory = lazy ? null : settings.Images,
             Log = line => host.Log(LogLevel.Error, line),
             OnSessionEnd = well =>
             {
@@ -65,7 +62,7 @@ internal static class PageServerVerb
                 _ = ended.Release();
             },
         });
-        host.Log(LogLevel.Info, $"{(lazy ? "serving" : "receiving into")} {images} on {server.EndPoint}");
+        host.Log(LogLevel.Info, $"{(lazy ? "serving" : "receiving into")} {settings.Images} on {server.EndPoint}");
         host.Ready();
         int left = sessions ?? (lazy ? int.MaxValue : 1);
         try

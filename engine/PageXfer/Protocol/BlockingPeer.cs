@@ -1,29 +1,38 @@
+using System.Net.Security;
 using System.Net.Sockets;
 using Testbed.Core;
 
 namespace Testbed.PageXfer.Protocol;
 
-/// <summary>One end of a page-server connection, used by one thread that may wait. Allocates nothing per message.</summary>
+/// <summary>
+/// One end of a page-server connection, used by one thread that may wait. Allocates nothing per message. Over TLS a message is a
+/// record of its own, and content is cut into whole records from the begin of its range on: the real CRIU takes what comes record by
+/// record, and loses what follows in the same one.
+/// </summary>
 internal sealed class BlockingPeer : IDisposable
 {
     private const int BufferSize = 256 * 1024;
+    private const int TlsRecord = 16 * 1024;
 
     private readonly byte[] _in = new byte[BufferSize];
     private readonly byte[] _out = new byte[BufferSize];
     private int _inStart;
     private int _inEnd;
     private int _outEnd;
+    private readonly SslStream? _tls;
 
     public Socket Socket { get; }
 
     /// <summary>Who is at the other end, for messages.</summary>
     public string Name { get; }
 
-    public BlockingPeer(Socket socket)
+    /// <summary>Over a connected socket, and if there is one the TLS connection that was made over it; both are the peer's from now on.</summary>
+    public BlockingPeer(Socket socket, SslStream? tls = null)
     {
         socket.NoDelay = true;
         Socket = socket;
-        Name = socket.RemoteEndPoint?.ToString() ?? "peer";
+        _tls = tls;
+        Name = PeerName.Of(socket);
     }
 
     /// <summary>Reads a message; false when the stream ended before its first byte.</summary>
@@ -69,18 +78,33 @@ internal sealed class BlockingPeer : IDisposable
     public bool AtEnd() => _inEnd == _inStart && !Fill();
 
     /// <summary>Queues a message.</summary>
-    public void Queue(in PageServerMessage message) => message.Write(Reserve(PageServerMessage.Size));
+    public void Queue(in PageServerMessage message)
+    {
+        if (_tls is not null)
+            Flush();
+        message.Write(Reserve(PageServerMessage.Size));
+        if (_tls is not null)
+            Flush();
+    }
 
     /// <summary>Queues bytes, or sends them when they are many.</summary>
     public void Queue(ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length < BufferSize / 4)
+        if (_tls is null && bytes.Length >= BufferSize / 4)
         {
-            bytes.CopyTo(Reserve(bytes.Length));
+            Flush();
+            Send(bytes);
             return;
         }
-        Flush();
-        Send(bytes);
+        while (bytes.Length > 0)
+        {
+            int part = Math.Min(bytes.Length, BufferSize - _outEnd);
+            bytes[..part].CopyTo(_out.AsSpan(_outEnd));
+            _outEnd += part;
+            bytes = bytes[part..];
+            if (_outEnd == BufferSize)
+                Flush();
+        }
     }
 
     /// <summary>Room for so many bytes in the queue, to be filled before the next call; at most <see cref="MaxReserve"/>.</summary>
@@ -101,10 +125,32 @@ internal sealed class BlockingPeer : IDisposable
         _outEnd = 0;
     }
 
-    public void Dispose() => Socket.Dispose();
+    /// <summary>Over TLS, tells the peer that nothing more comes, for which its side waits.</summary>
+    public void Shutdown()
+    {
+        try
+        {
+            _tls?.ShutdownAsync().GetAwaiter().GetResult();
+        }
+        catch (IOException)
+        {
+            // It has gone already.
+        }
+    }
+
+    public void Dispose()
+    {
+        Socket.Dispose();
+        _tls?.Dispose();
+    }
 
     private void Send(ReadOnlySpan<byte> bytes)
     {
+        if (_tls is not null)
+        {
+            SendRecords(bytes);
+            return;
+        }
         while (bytes.Length > 0)
         {
             int sent = Socket.Send(bytes, SocketFlags.None, out SocketError error);
@@ -116,6 +162,35 @@ internal sealed class BlockingPeer : IDisposable
         }
     }
 
+    private void SendRecords(ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            for (; bytes.Length > 0; bytes = bytes[Math.Min(bytes.Length, TlsRecord)..])
+                _tls!.Write(bytes[..Math.Min(bytes.Length, TlsRecord)]);
+        }
+        catch (IOException e)
+        {
+            throw Lost(e);
+        }
+    }
+
+    private bool FillFromTls()
+    {
+        try
+        {
+            int got = _tls!.Read(_in.AsSpan(_inEnd));
+            _inEnd += got;
+            return got > 0;
+        }
+        catch (IOException e)
+        {
+            throw Lost(e);
+        }
+    }
+
+    private BadInputException Lost(Exception e) => new($"{Name}: connection lost ({(e.InnerException ?? e).Message.TrimEnd('.')})", e);
+
     private bool Fill()
     {
         if (_inStart == _inEnd)
@@ -125,6 +200,8 @@ internal sealed class BlockingPeer : IDisposable
             _in.AsSpan(_inStart, _inEnd - _inStart).CopyTo(_in);
             (_inStart, _inEnd) = (0, _inEnd - _inStart);
         }
+        if (_tls is not null)
+            return FillFromTls();
         while (true)
         {
             int got = Socket.Receive(_in.AsSpan(_inEnd), SocketFlags.None, out SocketError error);
@@ -139,4 +216,10 @@ internal sealed class BlockingPeer : IDisposable
             Socket.Poll(-1, SelectMode.SelectRead);
         }
     }
+}
+
+/// <summary>How messages call who is at the other end of a socket.</summary>
+internal static class PeerName
+{
+    public static string Of(Socket socket) => socket.RemoteEndPoint?.ToString() ?? "peer";
 }

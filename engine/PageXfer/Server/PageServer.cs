@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Testbed.Core;
+using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Xfer;
 
 namespace Testbed.PageXfer.Server;
@@ -22,6 +23,9 @@ public sealed record PageServerOptions
 
     /// <summary>The link that replies to GET go through, all connections together.</summary>
     public LinkParameters Link { get; init; } = LinkParameters.Unshaped;
+
+    /// <summary>Take TLS connections, and no others; not over a shaped link. The server does not dispose it.</summary>
+    public TlsCredentials? Tls { get; init; }
 
     /// <summary>More connections at once than this are turned away.</summary>
     public int MaxConnections { get; init; } = 64;
@@ -61,6 +65,8 @@ public sealed class PageServer : IDisposable
     /// <exception cref="BadInputException">The address cannot be listened on.</exception>
     public PageServer(PageServerOptions options)
     {
+        if (options.Tls is not null && !options.Link.IsUnshaped)
+            throw new ArgumentException("a shaped link sends by itself, and knows no TLS", nameof(options));
         Options = options;
         _listener = new Socket(options.Address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         try

@@ -9,7 +9,8 @@ namespace Testbed.PageXfer.Server;
 internal sealed class PageServerConnection : IDisposable
 {
     private readonly PageServer _server;
-    private readonly BlockingPeer _peer;
+    private readonly Socket _socket;
+    private readonly string _name;
     private readonly Thread _thread;
     private readonly ReceivingSession? _receiving;
     private readonly LinkShaper.Lane? _lane;
@@ -18,12 +19,12 @@ internal sealed class PageServerConnection : IDisposable
     public PageServerConnection(PageServer server, Socket socket, LinkShaper? shaper)
     {
         _server = server;
-        _peer = new BlockingPeer(socket);
+        (_socket, _name) = (socket, PeerName.Of(socket));
         if (server.Options.ReceiveDirectory is { } directory)
             _receiving = new ReceivingSession(directory);
         if (shaper is not null && server.Options.Source is { } source)
             _lane = shaper.Open(socket, source, Log);
-        _thread = new Thread(Run) { Name = $"page-server {_peer.Name}", IsBackground = true };
+        _thread = new Thread(Run) { Name = $"page-server {_name}", IsBackground = true };
     }
 
     public void Start() => _thread.Start();
@@ -31,15 +32,17 @@ internal sealed class PageServerConnection : IDisposable
     /// <summary>Breaks the connection and waits for its thread, which cleans up.</summary>
     public void Dispose()
     {
-        _peer.Dispose();
+        _socket.Dispose();
         _thread.Join();
     }
 
     private void Run()
     {
+        BlockingPeer? peer = null;
         try
         {
-            Serve();
+            peer = new BlockingPeer(_socket, _server.Options.Tls?.Accept(_socket));
+            Serve(peer);
         }
         catch (BadInputException e)
         {
@@ -54,7 +57,9 @@ internal sealed class PageServerConnection : IDisposable
             bool dropped = _receiving is { IsEmpty: false };
             _lane?.Dispose();
             _receiving?.Dispose();
-            _peer.Dispose();
+            // Last, for who sees the connection end may look into the log.
+            peer?.Dispose();
+            _socket.Dispose();
             _server.Ended(this);
             if (_closed || dropped)
                 _server.Options.OnSessionEnd(_closed);
@@ -62,27 +67,27 @@ internal sealed class PageServerConnection : IDisposable
     }
 
     private void Log(string line) =>
-        _server.Log(line.StartsWith(_peer.Name, StringComparison.Ordinal) ? line : $"{_peer.Name}: {line}");
+        _server.Log(line.StartsWith(_name, StringComparison.Ordinal) ? line : $"{_name}: {line}");
 
-    private void Serve()
+    private void Serve(BlockingPeer peer)
     {
-        while (_peer.TryReadMessage(out PageServerMessage message))
+        while (peer.TryReadMessage(out PageServerMessage message))
         {
             if (message.Command is PageServerCommand.Close or PageServerCommand.ForceClose)
             {
-                Close();
+                Close(peer);
                 return;
             }
             if (message.Command == PageServerCommand.Get)
-                Get(message);
+                Get(peer, message);
             else
-                Receive(message);
+                Receive(peer, message);
         }
         if (_receiving is { IsEmpty: false })
             throw new BadInputException("the stream ends without CLOSE; the images received so far are dropped");
     }
 
-    private void Get(in PageServerMessage message)
+    private void Get(BlockingPeer peer, in PageServerMessage message)
     {
         if (_server.Options.Source is not { } source)
             throw new BadInputException("GET, but this server has no images to serve; expected a receiving session");
@@ -98,19 +103,19 @@ internal sealed class PageServerConnection : IDisposable
             _lane.Enqueue(pid, range);
             return;
         }
-        _peer.Queue(PageServerMessage.Reply(pid, range));
+        peer.Queue(PageServerMessage.Reply(pid, range));
         // Head and first pages leave together; room for the head is why a part is a page short of the buffer.
         const int PartPages = BlockingPeer.MaxReserve / PageNumber.Size - 1;
         while (!range.IsEmpty)
         {
             var part = range with { Count = Math.Min(range.Count, PartPages) };
-            source.ReadPages(pid, part, _peer.Reserve((int)part.Bytes));
-            _peer.Flush();
+            source.ReadPages(pid, part, peer.Reserve((int)part.Bytes));
+            peer.Flush();
             range = PageRange.Between(part.End, range.End);
         }
     }
 
-    private void Receive(in PageServerMessage message)
+    private void Receive(BlockingPeer peer, in PageServerMessage message)
     {
         if (_receiving is null)
             throw new BadInputException($"message {message.Name}; expected {PageServerCommand.Get} or {PageServerCommand.Close}, for this server only serves pages");
@@ -121,36 +126,37 @@ internal sealed class PageServerConnection : IDisposable
                 break;
             case PageServerCommand.Open2:
                 bool hasParent = _receiving.Open(message.ToPagemap());
-                _peer.Queue([(byte)(hasParent ? 1 : 0)]);
-                _peer.Flush();
+                peer.Queue([(byte)(hasParent ? 1 : 0)]);
+                peer.Flush();
                 break;
             case PageServerCommand.Parent:
-                _peer.Queue(BitConverter.GetBytes(_receiving.HasParent(message.ToPagemap()) ? 1 : 0));
-                _peer.Flush();
+                peer.Queue(BitConverter.GetBytes(_receiving.HasParent(message.ToPagemap()) ? 1 : 0));
+                peer.Flush();
                 break;
             case PageServerCommand.AddF:
-                _receiving.Add(_peer, message, message.Flags);
+                _receiving.Add(peer, message, message.Flags);
                 break;
             case PageServerCommand.Add:
-                _receiving.Add(_peer, message, PagemapFlags.Present);
+                _receiving.Add(peer, message, PagemapFlags.Present);
                 break;
             case PageServerCommand.Hole:
-                _receiving.Add(_peer, message, PagemapFlags.Parent);
+                _receiving.Add(peer, message, PagemapFlags.Parent);
                 break;
             default:
                 throw new BadInputException($"message {message.Name}; expected a command of the page-server protocol (1 to 7, 0x1023, 0x1024)");
         }
     }
 
-    private void Close()
+    private void Close(BlockingPeer peer)
     {
         _receiving?.Complete();
         _lane?.AwaitEmpty();
-        _peer.Queue(BitConverter.GetBytes(0));
-        _peer.Flush();
+        peer.Queue(BitConverter.GetBytes(0));
+        peer.Flush();
         // Whoever closes first keeps the port in TIME_WAIT: let that be the client.
         _closed = true;
-        if (!_peer.AtEnd())
+        peer.Shutdown();
+        if (!peer.AtEnd())
             throw new BadInputException("data after CLOSE; expected the end of the stream");
     }
 }

@@ -42,18 +42,35 @@ public sealed class PageLane : IDisposable
     private PageRange _rest;
     private int _partial;
 
+    // Null on a plain connection, whose bytes go between socket and caller's memory without anything in between.
+    private readonly TlsTransport? _tls;
+
     /// <summary>Over a connected socket, which the lane owns from now on.</summary>
-    public PageLane(Socket socket)
+    public PageLane(Socket socket) : this(socket, null) => socket.Blocking = false;
+
+    private PageLane(Socket socket, TlsTransport? tls)
     {
         _name = $"page server {socket.RemoteEndPoint}";
         socket.NoDelay = true;
-        socket.Blocking = false;
         Socket = socket;
+        _tls = tls;
     }
 
-    /// <summary>Connects to a page server; waits for that.</summary>
-    /// <exception cref="BadInputException">Nobody listens there.</exception>
-    public static PageLane Connect(EndPoint server) => new(PageServerSocket.Connect(server));
+    /// <summary>Connects to a page server, over TLS when there are credentials for it; waits for that.</summary>
+    /// <exception cref="BadInputException">Nobody listens there, or no TLS connection comes about.</exception>
+    public static PageLane Connect(EndPoint server, TlsCredentials? tls = null)
+    {
+        Socket socket = PageServerSocket.Connect(server);
+        try
+        {
+            return tls is null ? new PageLane(socket) : new PageLane(socket, new TlsTransport(socket, tls, server));
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>To be polled: for reading while <see cref="Outstanding"/> is not 0, for writing while <see cref="WantsWrite"/>.</summary>
     public Socket Socket { get; }
@@ -62,13 +79,13 @@ public sealed class PageLane : IDisposable
     public int Outstanding { get; private set; }
 
     /// <summary>Whether requests wait for room in the socket: call <see cref="Flush"/> when it is writable.</summary>
-    public bool WantsWrite => _unsentEnd > _unsentStart;
+    public bool WantsWrite => _tls is null ? _unsentEnd > _unsentStart : _tls.WantsWrite;
 
     /// <summary>A part of a reply is reported when so many bytes of it are here, or all of it.</summary>
-    public int ReportBytes { get; init; } = 64 * 1024;
+    public int ReportBytes { get; set; } = 64 * 1024;
 
     /// <summary><see cref="Receive"/> returns after about so many bytes, so that faults are looked at in between.</summary>
-    public int ReceiveBudget { get; init; } = 256 * 1024;
+    public int ReceiveBudget { get; set; } = 256 * 1024;
 
     /// <summary>Asks for pages, by dump address. <paramref name="tag"/> comes back with them; it may be used again after the last one arrived.</summary>
     /// <exception cref="BadInputException">The connection was lost.</exception>
@@ -88,6 +105,11 @@ public sealed class PageLane : IDisposable
     /// <exception cref="BadInputException">The connection was lost.</exception>
     public void Flush()
     {
+        if (_tls is not null)
+        {
+            CheckSent(_tls.Flush());
+            return;
+        }
         _unsentStart += TrySend(_unsent.AsSpan(_unsentStart, _unsentEnd - _unsentStart));
         if (_unsentStart == _unsentEnd)
             _unsentStart = _unsentEnd = 0;
@@ -141,7 +163,18 @@ public sealed class PageLane : IDisposable
         int status = BitConverter.ToInt32(bytes);
         if (status != 0)
             throw new BadInputException($"{_name}: answered {status} to CLOSE; expected 0");
+        if (_tls is not null)
+            EndTls(_tls, deadline);
         Dispose();
+    }
+
+    /// <summary>To be called when the socket is readable with nothing asked for. Takes what TLS itself has to say.</summary>
+    /// <exception cref="BadInputException">The server hung up, or speaks out of turn.</exception>
+    public void CheckIdle()
+    {
+        Span<byte> one = stackalloc byte[1];
+        if (TryReceive(one) != 0)
+            throw new BadInputException($"{_name}: sent data that nobody asked for");
     }
 
     /// <summary>Waits for pages and drops them: a proof that somebody serves here. With nothing else asked for.</summary>
@@ -160,7 +193,27 @@ public sealed class PageLane : IDisposable
     }
 
     /// <summary>Ends the connection without a word.</summary>
-    public void Dispose() => Socket.Dispose();
+    public void Dispose()
+    {
+        Socket.Dispose();
+        _tls?.Dispose();
+    }
+
+    /// <summary>Waits for the server's farewell too: unread, it would turn our end of the connection into a reset.</summary>
+    private void EndTls(TlsTransport tls, long deadline)
+    {
+        tls.Shutdown();
+        Span<byte> nothing = stackalloc byte[1];
+        try
+        {
+            while (tls.Receive(nothing, out SocketError error) == 0 && error == SocketError.WouldBlock)
+                Await(deadline, SelectMode.SelectRead);
+        }
+        catch (IOException)
+        {
+            // It went without one.
+        }
+    }
 
     private int ReceiveHead()
     {
@@ -227,6 +280,11 @@ public sealed class PageLane : IDisposable
 
     private void Send(ReadOnlySpan<byte> bytes)
     {
+        if (_tls is not null)
+        {
+            CheckSent(_tls.Send(bytes));
+            return;
+        }
         int sent = WantsWrite ? 0 : TrySend(bytes);
         if (sent == bytes.Length)
             return;
@@ -246,19 +304,36 @@ public sealed class PageLane : IDisposable
         if (bytes.Length == 0)
             return 0;
         int sent = Socket.Send(bytes, SocketFlags.None, out SocketError error);
+        CheckSent(error);
+        return error == SocketError.Success ? sent : 0;
+    }
+
+    private void CheckSent(SocketError error)
+    {
         if (error is not (SocketError.Success or SocketError.WouldBlock))
             throw new BadInputException($"{_name}: connection lost ({error}) with {Outstanding} requests open");
-        return error == SocketError.Success ? sent : 0;
     }
 
     private int TryReceive(Span<byte> destination)
     {
-        int got = Socket.Receive(destination, SocketFlags.None, out SocketError error);
+        int got = _tls is null ? Socket.Receive(destination, SocketFlags.None, out SocketError error) : ReceiveTls(destination, out error);
         if (error == SocketError.WouldBlock)
             return 0;
         if (error != SocketError.Success || got == 0)
             throw new BadInputException($"{_name}: connection {(error == SocketError.Success ? "closed" : $"lost ({error})")} with {Outstanding} requests open");
         return got;
+    }
+
+    private int ReceiveTls(Span<byte> destination, out SocketError error)
+    {
+        try
+        {
+            return _tls!.Receive(destination, out error);
+        }
+        catch (IOException e)
+        {
+            throw new BadInputException($"{_name}: connection lost ({(e.InnerException ?? e).Message.TrimEnd('.')}) with {Outstanding} requests open", e);
+        }
     }
 
     private void Await(long deadline, SelectMode mode)

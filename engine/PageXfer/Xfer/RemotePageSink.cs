@@ -11,9 +11,21 @@ public sealed class RemotePageServer : IDisposable
 {
     internal BlockingPeer Peer { get; }
 
-    /// <summary>Connects.</summary>
-    /// <exception cref="BadInputException">Nobody listens there.</exception>
-    public RemotePageServer(EndPoint server) => Peer = new BlockingPeer(PageServerSocket.Connect(server));
+    /// <summary>Connects, over TLS when there are credentials for it.</summary>
+    /// <exception cref="BadInputException">Nobody listens there, or no TLS connection comes about.</exception>
+    public RemotePageServer(EndPoint server, TlsCredentials? tls = null)
+    {
+        Socket socket = PageServerSocket.Connect(server);
+        try
+        {
+            Peer = new BlockingPeer(socket, tls?.Connect(socket, server));
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>Whether the server has parent images of this pagemap.</summary>
     /// <exception cref="BadInputException">The connection was lost.</exception>
@@ -31,6 +43,7 @@ public sealed class RemotePageServer : IDisposable
         int status = ReadInt32();
         if (status != 0)
             throw new BadInputException($"page server {Peer.Name}: answered {status} to CLOSE; expected 0");
+        Peer.Shutdown();
         Dispose();
     }
 
@@ -56,7 +69,7 @@ public sealed class RemotePageSink : IPageSink
 
     /// <summary>Begins a pagemap on a connection of its own; <see cref="Complete"/> closes it.</summary>
     /// <exception cref="BadInputException">Nobody listens there, or the connection was lost.</exception>
-    public RemotePageSink(EndPoint server, PagemapId id) : this(new RemotePageServer(server), id) => _closesServer = true;
+    public RemotePageSink(EndPoint server, PagemapId id, TlsCredentials? tls = null) : this(new RemotePageServer(server, tls), id) => _closesServer = true;
 
     /// <summary>Begins a pagemap on a connection that is shared: the server keeps it when <see cref="RemotePageServer.Close"/> was called.</summary>
     /// <exception cref="BadInputException">The connection was lost.</exception>
@@ -110,19 +123,35 @@ public sealed class RemotePageSink : IPageSink
 /// <summary>How clients connect.</summary>
 internal static class PageServerSocket
 {
+    /// <summary>Connects to the first address of the server that answers.</summary>
     public static Socket Connect(EndPoint server)
     {
-        AddressFamily family = server.AddressFamily == AddressFamily.Unspecified ? AddressFamily.InterNetwork : server.AddressFamily;
-        var socket = new Socket(family, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        SocketException? refused = null;
         try
         {
-            socket.Connect(server);
-            return socket;
+            foreach (IPEndPoint address in AddressesOf(server))
+            {
+                var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+                try
+                {
+                    socket.Connect(address);
+                    return socket;
+                }
+                catch (SocketException e)
+                {
+                    socket.Dispose();
+                    refused = e;
+                }
+            }
         }
         catch (SocketException e)
         {
-            socket.Dispose();
-            throw new BadInputException($"page server {server}: cannot connect ({e.SocketErrorCode}); expected a page server there", e);
+            refused = e;
         }
+        throw new BadInputException($"page server {server}: cannot connect ({refused?.SocketErrorCode}); expected a page server there", refused!);
     }
+
+    private static IEnumerable<IPEndPoint> AddressesOf(EndPoint server) => server is DnsEndPoint named
+        ? Dns.GetHostAddresses(named.Host).Select(address => new IPEndPoint(address, named.Port))
+        : [(IPEndPoint)server];
 }
