@@ -16,6 +16,7 @@ namespace Testbed.Scenarios;
     WriteIndented = true)]
 [JsonSerializable(typeof(Scenario))]
 [JsonSerializable(typeof(WorkloadFile))]
+[JsonSerializable(typeof(MigrationScenario))]
 internal sealed partial class ScenarioJson : JsonSerializerContext;
 
 /// <summary>

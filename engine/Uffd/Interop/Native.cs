@@ -55,6 +55,9 @@ internal static partial class Native
     [LibraryImport("libc", EntryPoint = "socketpair", SetLastError = true)]
     public static unsafe partial int SocketPair(int domain, int type, int protocol, int* fds);
 
+    [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]
+    public static partial int SetNs(int fd, int kind);
+
     [LibraryImport("libc", EntryPoint = "getpid")]
     public static partial int GetPid();
 
