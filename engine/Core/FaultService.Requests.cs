@@ -302,6 +302,28 @@ public sealed partial class FaultService
         return Array.IndexOf(_laneUp, true);
     }
 
+    /// <summary>The request that a page is in flight with, so that it can be hurried when it has come already.</summary>
+    /// <param name="spaceId">The address space.</param>
+    /// <param name="run">The page, by run-time address.</param>
+    /// <param name="lane">The request's lane.</param>
+    /// <param name="page">The page, by dump address.</param>
+    /// <returns>The request's number; -1 when the page is not in flight.</returns>
+    public int RequestInFlight(int spaceId, PageNumber run, out int lane, out PageNumber page)
+    {
+        (lane, page) = (-1, default);
+        if (Find(spaceId) is not { } space || !space.TryIndex(run, out long index) || space.Map[index] != PageState.InFlight)
+            return -1;
+        page = space.Map.PageAt(index);
+        for (int id = 0; id < _slots.Length; id++)
+        {
+            if (_slots[id].Space != space || !_slots[id].Range.Contains(page))
+                continue;
+            lane = _slots[id].Lane;
+            return id;
+        }
+        return -1;
+    }
+
     private Cause CauseInFlight(AddressSpace space, PageNumber page)
     {
         for (int id = 0; id < _slots.Length; id++)

@@ -130,11 +130,13 @@ public sealed partial class FaultService
         switch (state)
         {
             case PageState.Lazy:
+                _flight.OnFault();
                 // The demand page first and alone; what the policy adds follows behind it.
                 fault.Requested = _now;
                 RequestDemand(space, index);
                 break;
             case PageState.InFlight:
+                _flight.OnFault();
                 fault.Requested = _now;
                 break;
             default:

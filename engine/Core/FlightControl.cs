@@ -21,13 +21,15 @@ internal sealed class FlightControl
     private Instant _roundBegan;
     private long _roundBytes;
     private bool _inRound;
+    private long _ceiling;
+    private long _window;
     private Duration _roundTrip;
     private Instant _roundTripSeen;
 
     public FlightControl(TransferOptions transfer)
     {
         _transfer = transfer;
-        Pages = _transfer.AdaptFlight ? Floor : _transfer.MaxInFlight >> PageNumber.Shift;
+        _ceiling = _window = Pages = _transfer.AdaptFlight ? Floor : _transfer.MaxInFlight >> PageNumber.Shift;
         RequestPages = RequestSize();
     }
 
@@ -38,6 +40,15 @@ internal sealed class FlightControl
     public long RequestPages { get; private set; }
 
     private long Floor => Math.Min(_transfer.MinInFlight, _transfer.MaxInFlight) >> PageNumber.Shift;
+
+    /// <summary>A thread waits: bulk makes way, and comes back as pages arrive without one, twice as much with every round.</summary>
+    public void OnFault()
+    {
+        if (!_transfer.AdaptFlight)
+            return;
+        _window = Floor;
+        Apply();
+    }
 
     /// <summary>A request goes out while <paramref name="inFlight"/> pages are on their way.</summary>
     public void OnRequested(Instant now, long inFlight)
@@ -56,6 +67,8 @@ internal sealed class FlightControl
         if (first)
             Measured(now, now - requested);
         _roundBytes += pages << PageNumber.Shift;
+        _window = Math.Min(_window + pages, _ceiling);
+        Apply();
         Duration round = now - _roundBegan;
         if (!_inRound || round < (_roundTrip > ShortestRound ? _roundTrip : ShortestRound))
             return;
@@ -77,13 +90,18 @@ internal sealed class FlightControl
     private void Adapt()
     {
         long bytes = (long)(_rate * (_roundTrip + _transfer.QueueBound).Nanoseconds);
-        Pages = Math.Clamp(bytes >> PageNumber.Shift, Floor, _transfer.MaxInFlight >> PageNumber.Shift);
+        _ceiling = Math.Clamp(bytes >> PageNumber.Shift, Floor, _transfer.MaxInFlight >> PageNumber.Shift);
+    }
+
+    private void Apply()
+    {
+        Pages = Math.Clamp(_window, Floor, _ceiling);
         RequestPages = RequestSize();
     }
 
     private long RequestSize()
     {
-        const int Together = 4;
+        const int Together = 2;
         long largest = _transfer.MaxRequest >> PageNumber.Shift;
         return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(16, largest), largest) : largest;
     }

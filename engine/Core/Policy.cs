@@ -96,7 +96,7 @@ public sealed record TransferOptions
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
 
     /// <summary>A daemon's: three lanes, and as much in flight as the link asks for, up to 16 MiB.</summary>
-    public static TransferOptions Adaptive => new() { AdaptFlight = true, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };
+    public static TransferOptions Adaptive => new() { Lanes = int.Parse(Environment.GetEnvironmentVariable("LANES") ?? "3"), AdaptFlight = true, MaxInFlight = 16 << 20, MaxRequest = 1 << 20, QueueBound = Duration.FromMicroseconds(double.Parse(Environment.GetEnvironmentVariable("QB") ?? "1000")), MinInFlight = long.Parse(Environment.GetEnvironmentVariable("MIN") ?? "262144") };
 
     /// <summary>The lane for a cause, when all are up.</summary>
     public int LaneFor(Cause cause) => cause switch

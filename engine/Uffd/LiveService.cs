@@ -397,6 +397,10 @@ public sealed partial class LiveService : IDisposable
             Access = message.Access,
             Woken = _woken,
         });
+        // Bulk that has come may wait for its turn to be installed; not with a thread waiting for it.
+        int request = _service.RequestInFlight(target.Space, message.Page, out int lane, out PageNumber page);
+        if (request >= 0)
+            _ = _lanes[lane]?.Hurry(request, page, this);
     }
 
     private void AddTarget(ServedProcess process, bool isOurs)

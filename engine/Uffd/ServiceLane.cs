@@ -28,6 +28,9 @@ internal abstract class ServiceLane : IDisposable
     /// <summary>Tells of what has come: a part, so that faults are looked at in between.</summary>
     public abstract void Receive(IPageReceiver receiver);
 
+    /// <summary>Somebody waits for a page of a request: if it has come and only waits to be told of, it is told of now.</summary>
+    public virtual bool Hurry(int tag, PageNumber page, IPageReceiver receiver) => false;
+
     /// <summary>Ends the lane; no buffer is written to any more when this returns.</summary>
     public abstract void Dispose();
 

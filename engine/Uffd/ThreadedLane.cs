@@ -27,8 +27,9 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
     // The lane thread's: where the pages of a request go, by its tag.
     private (nint Buffer, PageRange Range)[] _buffers = new (nint, PageRange)[64];
 
-    // The service thread's: what has come, less what it was told of.
-    private Came _part;
+    // The service thread's: what has come, less what it was told of, oldest first from _oldest on.
+    private readonly List<Came> _here = new(64);
+    private int _oldest;
     private volatile BadInputException? _failure;
     private volatile bool _stop;
     private int _sleeps;
@@ -42,7 +43,7 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
         _thread.Start();
     }
 
-    public override bool HasArrivals => !_part.Range.IsEmpty || !_came.IsEmpty || _failure is not null;
+    public override bool HasArrivals => _oldest < _here.Count || !_came.IsEmpty || _failure is not null;
 
     public override void Request(int tag, uint pid, PageRange range, nint buffer)
     {
@@ -55,15 +56,54 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
 
     public override void Receive(IPageReceiver receiver)
     {
-        if (_part.Range.IsEmpty && !_came.TryRead(out _part))
+        TakeIn();
+        if (_oldest == _here.Count)
         {
             if (_failure is { } failure)
                 throw failure;
             return;
         }
-        PageRange told = _part.Range with { Count = Math.Min(_part.Range.Count, PartPages) };
-        _part = _part with { Range = PageRange.Between(told.End, _part.Range.End) };
-        receiver.Arrived(_part.Tag, told);
+        Came part = _here[_oldest];
+        PageRange told = part.Range with { Count = Math.Min(part.Range.Count, PartPages) };
+        PageRange rest = PageRange.Between(told.End, part.Range.End);
+        if (rest.IsEmpty)
+            _oldest++;
+        else
+            _here[_oldest] = part with { Range = rest };
+        receiver.Arrived(part.Tag, told);
+    }
+
+    public override bool Hurry(int tag, PageNumber page, IPageReceiver receiver)
+    {
+        TakeIn();
+        for (int i = _oldest; i < _here.Count; i++)
+        {
+            (int other, PageRange range) = _here[i];
+            if (other != tag || !range.Contains(page))
+                continue;
+            // The page and what follows it goes first; what is left of the part stays in its place.
+            PageRange told = new(page, Math.Min(range.End - page, PartPages));
+            PageRange before = PageRange.Between(range.Start, told.Start), after = PageRange.Between(told.End, range.End);
+            _here[i] = new Came(tag, before.IsEmpty ? after : before);
+            if (_here[i].Range.IsEmpty)
+                _here.RemoveAt(i);
+            else if (!before.IsEmpty && !after.IsEmpty)
+                _here.Insert(i + 1, new Came(tag, after));
+            receiver.Arrived(tag, told);
+            return true;
+        }
+        return false;
+    }
+
+    private void TakeIn()
+    {
+        if (_oldest == _here.Count)
+        {
+            _here.Clear();
+            _oldest = 0;
+        }
+        while (_came.TryRead(out Came came))
+            _here.Add(came);
     }
 
     public override void Dispose()
@@ -108,6 +148,7 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
     {
         try
         {
+            BulkThread.StepBack();
             while (!_stop)
             {
                 while (_asked.TryRead(out Asked asked))

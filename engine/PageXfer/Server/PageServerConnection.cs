@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Xfer;
 
 namespace Testbed.PageXfer.Server;
 
@@ -14,6 +15,7 @@ internal sealed class PageServerConnection : IDisposable
     private readonly Thread _thread;
     private readonly ReceivingSession? _receiving;
     private readonly LinkShaper.Lane? _lane;
+    private int _bulk;
     private bool _closed;
 
     public PageServerConnection(PageServer server, Socket socket, LinkShaper? shaper)
@@ -98,6 +100,7 @@ internal sealed class PageServerConnection : IDisposable
             throw new BadInputException($"GET for page {range.Start} of process {pid}, which is not in the images");
         range = range with { Count = pages };
         _server.Count(pages);
+        StepBackForBulk(pages);
         if (_lane is not null)
         {
             _lane.Enqueue(pid, range);
@@ -113,6 +116,17 @@ internal sealed class PageServerConnection : IDisposable
             peer.Flush();
             range = PageRange.Between(part.End, range.End);
         }
+    }
+
+    /// <summary>A lane that asks for many pages again and again, and never for a single one, is a bulk lane.</summary>
+    private void StepBackForBulk(long pages)
+    {
+        const int ManyPages = 8, OftenEnough = 4;
+        if (_bulk == OftenEnough)
+            return;
+        _bulk = pages < ManyPages ? 0 : _bulk + 1;
+        if (_bulk == OftenEnough)
+            BulkThread.StepBack();
     }
 
     private void Receive(BlockingPeer peer, in PageServerMessage message)
