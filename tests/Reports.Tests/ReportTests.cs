@@ -32,8 +32,8 @@ public sealed partial class ReportTests
     {
         string[] expected =
         [
-            "address-over-time", "address-over-time-live", "latency-ccdf", "latency-ccdf-live", "latency-ecdf", "latency-ecdf-live",
-            "live-beside-replay", "prefetch-quality", "residency", "residency-live", "stall", "stall-live",
+            "address-over-time", "address-over-time-live", "latency-ccdf", "latency-ccdf-live", "latency-ecdf", "latency-ecdf-live", "latency-over-time", "latency-over-time-live",
+            "live-beside-replay", "prefetch-quality", "residency", "residency-live", "stall", "stall-live", "stall-map",
         ];
         foreach (string extension in (string[])["png", "svg", "pdf"])
             Assert.That(Figures(extension).Select(Path.GetFileNameWithoutExtension), Is.EquivalentTo(expected));
