@@ -14,8 +14,8 @@ namespace Testbed.Reports;
 internal sealed record DrawnFigure(string Name, string Title, string Caption, string Inline, float Width);
 
 /// <summary>
-/// Writes a report: <c>index.html</c>, <c>results.csv</c> and <c>figures/NAME.{png,svg,pdf}</c>. Same results and context,
-/// same bytes.
+/// Writes a report: <c>index.html</c>, <c>results.csv</c>, <c>figures/NAME.{png,svg,pdf}</c> and <c>latencies/NAME.hgrm</c>. Same results
+/// and context, same bytes.
 /// </summary>
 public static class Report
 {
@@ -65,6 +65,7 @@ public static class Report
             foreach (IFigure figure in FigureList.OfBothModes.Where(f => f.Applies(all)))
                 figures.Add(Save(directory, figure, all, prefix, title, "", context.Date));
         }
+        LatencyFiles.Write(Path.Combine(directory, "latencies"), summaries);
         string csv = ResultsCsv.Format(summaries);
         File.WriteAllText(Path.Combine(directory, "results.csv"), csv);
         File.WriteAllText(Path.Combine(directory, "index.html"), HtmlReport.Format(context, summaries, figures, csv), new UTF8Encoding(false));

@@ -25,6 +25,9 @@ internal sealed class HelpPage : SynchronousCommandLineAction
 
     private HelpPage(HelpAction inner) => _inner = inner;
 
+    /// <summary>Who asks for help need not have given the arguments.</summary>
+    public override bool ClearsParseErrors => true;
+
     /// <summary>Replaces the help of a program and all its verbs.</summary>
     public static void Install(RootCommand root)
     {

@@ -34,13 +34,17 @@ public sealed class LatencyOverTime : IFigure
                 continue;
             double end = shown.Max(s => (double)s.Run.ResolvedAt[^1].Nanoseconds);
             (double left, double right) = Scale.LogRange([Math.Max(end / 1e5, shown.Min(s => (double)s.Run.ResolvedAt[0].Nanoseconds)), end], 0, 0.03);
-            foreach (Summary s in shown)
+            var lines = shown.Select(s => (Style: data.StyleOf(s.Run.Policy), Steps: Bin(s, left, right))).ToList();
+            lowest = Math.Min(lowest, lines.Min(l => l.Steps.Min(b => b.Median)));
+            highest = Math.Max(highest, lines.Max(l => l.Steps.Max(b => b.Longest)));
+            // Dots first: ScottPlot's paint keeps the dashes of a line, and gives them to the dots behind it.
+            foreach (var line in lines)
             {
-                List<(double X, double Median, double Longest)> steps = Bin(s, left, right);
-                lowest = Math.Min(lowest, steps.Min(b => b.Median));
-                highest = Math.Max(highest, steps.Max(b => b.Longest));
-                Add(grid[0, c], steps, data.StyleOf(s.Run.Policy), left, (right - left) / grid.PanelWidth);
+                foreach ((double x, double median, double longest) in line.Steps.Where(b => b.Longest - b.Median > 0.02))
+                    grid[0, c].Add.Marker(x, longest, MarkerShape.FilledSquare, 2, line.Style.Color);
             }
+            foreach (var line in lines)
+                Curve.Add(grid[0, c], [.. line.Steps.Select(b => new Coordinates(b.X, b.Median))], line.Style, left, (right - left) / grid.PanelWidth, 0.02);
             grid[0, c].Axes.SetLimitsX(left, right);
             grid[0, c].Axes.Bottom.TickGenerator = Scale.LogTicks(left, right, Scale.Time, grid.Labels());
         }
@@ -75,12 +79,5 @@ public sealed class LatencyOverTime : IFigure
             steps.Add((left + ((i + 0.5) / Steps * (right - left)), Scale.Log(sample.Quantile(0.5)), Scale.Log(sample.Quantile(1))));
         }
         return steps;
-    }
-
-    private static void Add(Plot plot, List<(double X, double Median, double Longest)> steps, SeriesStyle style, double left, double unitX)
-    {
-        foreach ((double x, double median, double longest) in steps.Where(b => b.Longest - b.Median > 0.02))
-            plot.Add.Marker(x, longest, MarkerShape.FilledCircle, 2.2f, style.Color);
-        Curve.Add(plot, [.. steps.Select(b => new Coordinates(b.X, b.Median))], style, left, unitX, 0.02);
     }
 }

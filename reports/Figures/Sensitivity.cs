@@ -39,8 +39,12 @@ public sealed class Sensitivity : IFigure
             Plot plot = grid[0, c];
             // Doublings stand equally far apart; an option that may be 0 has a linear axis.
             Func<double, double> x = panels[c].Values.All(v => v.Value > 0) ? Math.Log2 : v => v;
-            for (int l = 0; l < data.Links.Count; l++)
-                AddLine(plot, [.. panels[c].Values.SelectMany(v => data.On(data.Links[l]).Where(s => s.Run.Policy == v.Text).Select(s => (x(v.Value), s)))], styles[l]);
+            var lines = data.Links.Select((link, l) => (Style: styles[l], Points: panels[c].Values
+                .SelectMany(v => data.On(link).Where(s => s.Run.Policy == v.Text && s.Run.TotalStall.Nanoseconds > 0).Select(s => (X: x(v.Value), Summary: s))).ToList())).ToList();
+            // Dots first: ScottPlot's paint keeps the dashes of a line, and gives them to the dots behind it.
+            lines.ForEach(l => AddMarkers(plot, l.Points, l.Style));
+            foreach (var line in lines.Where(l => l.Points.Count > 0))
+                Curve.Add(plot, [.. line.Points.Select(p => new Coordinates(p.X, Scale.Log(p.Summary.Run.TotalStall.Nanoseconds)))], line.Style, line.Points[0].X, 1e-6, 1e-6);
             double first = x(panels[c].Values[0].Value), last = x(panels[c].Values[^1].Value), margin = (last - first) * 0.06;
             plot.Axes.SetLimits(first - margin, last + margin, low, high);
             int every = (panels[c].Values.Count + grid.Labels(4) - 1) / grid.Labels(4);
@@ -54,13 +58,9 @@ public sealed class Sensitivity : IFigure
         return grid.Sheet;
     }
 
-    private static void AddLine(Plot plot, IReadOnlyList<(double X, Summary Summary)> points, SeriesStyle style)
+    private static void AddMarkers(Plot plot, IReadOnlyList<(double X, Summary Summary)> points, SeriesStyle style)
     {
-        (double X, Summary Summary)[] shown = [.. points.Where(p => p.Summary.Run.TotalStall.Nanoseconds > 0)];
-        if (shown.Length == 0)
-            return;
-        Curve.Add(plot, [.. shown.Select(p => new Coordinates(p.X, Scale.Log(p.Summary.Run.TotalStall.Nanoseconds)))], style, shown[0].X, 1e-6, 1e-6);
-        foreach ((double x, Summary s) in shown)
+        foreach ((double x, Summary s) in points)
         {
             plot.Add.Marker(x, Scale.Log(s.Run.TotalStall.Nanoseconds), style.Marker, 3.5f, style.Color);
             if (s.StallInterval is { } interval)

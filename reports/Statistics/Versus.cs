@@ -14,7 +14,7 @@ namespace Testbed.Reports.Statistics;
 /// Mann-Whitney test of the fault latencies.</param>
 public sealed record Versus(Summary Summary, Summary Baseline, double? StallRatio, Interval? RatioInterval, double? Delta, double? P, bool ByRuns)
 {
-    /// <summary>Runs a side from which on the runs are tested; with five, the smallest p value is 0.008.</summary>
+    /// <summary>Runs a side from which on the runs are tested.</summary>
     public const int EnoughRuns = 5;
 
     /// <summary>Every policy beside the baseline: <c>criu</c>, or where it was not run, <c>demand</c>; groups without either are left out.</summary>

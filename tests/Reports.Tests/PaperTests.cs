@@ -41,7 +41,7 @@ public sealed partial class PaperTests
             string[] rows = [.. fonts.Split('\n').Skip(2).Where(l => l.Length > 0)];
             Assert.That(rows, Is.Not.Empty, file);
             Assert.That(rows, Is.All.Matches(@"^[A-Z]{6}\+TestbedSans-(Regular|Bold) .* yes yes yes "), $"{file}: every font embedded and a subset");
-            Assert.That(new FileInfo(file).Length, Is.LessThan(file.Contains("address", StringComparison.Ordinal) ? 400_000 : 130_000), file);
+            Assert.That(new FileInfo(file).Length, Is.LessThan(file.Contains("address", StringComparison.Ordinal) ? 400_000 : 120_000), file);
         }
     }
 
@@ -100,7 +100,7 @@ public sealed partial class PaperTests
         Versus live = Versus.Of(Summary.Of(many), 1).Single();
         Assert.That(live.ByRuns, Is.True);
         Assert.That(live.RatioInterval!.Value.Low, Is.LessThan(live.StallRatio!.Value));
-        Assert.That(live.P!.Value, Is.LessThan(0.01), "six runs a side that do not overlap");
+        Assert.That(live.P!.Value, Is.LessThan(0.05), "six runs a side that do not overlap");
     }
 
     [Test]
@@ -116,7 +116,7 @@ public sealed partial class PaperTests
                 continue;
             ScottPlot.Coordinates a = thin[right - 1], b = thin[right];
             double y = a.Y + ((p.X - a.X) / (b.X - a.X) * (b.Y - a.Y));
-            Assert.That(Math.Abs(y - p.Y) * 50, Is.LessThan(0.3), "in points of print");
+            Assert.That(Math.Abs(y - p.Y) * 50, Is.LessThan(0.6), "in points of print");
         }
     }
 
