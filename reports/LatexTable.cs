@@ -83,7 +83,7 @@ public static class LatexTable
 
     private static string Cell(double value, bool isTime, bool best)
     {
-        string number = !isTime ? value.ToString("#,0", CultureInfo.InvariantCulture).Replace(",", "\\,", StringComparison.Ordinal)
+        string number = !isTime || value >= 999.5 ? value.ToString("#,0", CultureInfo.InvariantCulture).Replace(",", "\\,", StringComparison.Ordinal)
             : value.ToString(value switch { >= 99.95 => "0", >= 9.995 => "0.0", >= 0.0995 or 0 => "0.00", _ => "0.0000" }, CultureInfo.InvariantCulture);
         return best ? $"\\textbf{{{number}}}" : number;
     }
