@@ -51,7 +51,7 @@ public static class Report
 
     private static void WriteInto(string directory, ReportContext context, IReadOnlyList<RunResult> results)
     {
-        IReadOnlyList<Summary> summaries = Summary.Of(results, context.Seed);
+        IReadOnlyList<Summary> summaries = Summary.Of(results);
         string[] policies = [.. summaries.Select(s => s.Run.Policy).Distinct()];
         var figures = new List<DrawnFigure>();
         var workloads = summaries.GroupBy(s => s.Run.Workload).ToList();

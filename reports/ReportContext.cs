@@ -18,7 +18,7 @@ public sealed record TraceProvenance(string Workload, string Path, string Hash, 
 /// <param name="CommandLine">The one command that makes the same report again.</param>
 /// <param name="Commit">The commit of the testbed.</param>
 /// <param name="ToolVersion">The version of the testbed.</param>
-/// <param name="Seed">The seed of the run, also used for the bootstrap.</param>
+/// <param name="Seed">The seed of the run.</param>
 /// <param name="Scenario">The scenario's name, or its file.</param>
 /// <param name="Traces">The traces, one per workload.</param>
 /// <param name="Kernel">The kernel's release, as uname says.</param>

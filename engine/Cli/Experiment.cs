@@ -18,6 +18,8 @@ internal static class Experiment
     {
         (PolicySpec Policy, LinkSpec Link)[] runs =
             [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
+        Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
+            link => link.Text, link => LowerBound.Of(workload, link.Parameters, HostCosts.Reference));
         var results = new RunResult[runs.Length];
         Parallel.For(0, runs.Length, i => results[i] = Simulation.Run(
             workload,
@@ -27,6 +29,7 @@ internal static class Experiment
                 Costs = HostCosts.Reference,
                 Seed = scenario.Seed,
                 Recording = recording,
+                Bound = bounds[runs[i].Link.Text],
             }));
         return results;
     }
@@ -49,7 +52,8 @@ internal static class Experiment
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
-    private static string HashOf(string file)
+    /// <summary>The hash of a file's bytes (XXH128), as reports and baselines name traces.</summary>
+    public static string HashOf(string file)
     {
         using FileStream stream = File.OpenRead(file);
         var hash = new XxHash128();

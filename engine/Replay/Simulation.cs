@@ -20,6 +20,9 @@ public sealed record ReplayOptions(PolicySpec Policy, LinkParameters Link, strin
 
     /// <summary>What record-and-prefetch policies know; null: the workload's own first touches.</summary>
     public IReadOnlyList<PageNumber>? Recording { get; init; }
+
+    /// <summary>What no policy can beat (<see cref="LowerBound"/>), to be put into the result; the simulation does not look at it.</summary>
+    public LinkBound? Bound { get; init; }
 }
 
 /// <summary>
@@ -57,6 +60,7 @@ public sealed class Simulation : IServiceObserver
     private ServiceEvent _outcome = new(ServiceEventKind.InstallOutcome, Instant.Zero, 0, default);
     private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
+    private long _sumOfEnds;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -103,7 +107,19 @@ public sealed class Simulation : IServiceObserver
         Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
         return _metrics.ToResult(
             _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
-            new Duration(_workloadEnd), prefetch, _service.CommandHash, first);
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, Waiting(), _options.Bound);
+    }
+
+    /// <summary>A thread waits when it does not think.</summary>
+    private Duration Waiting()
+    {
+        long thinking = 0;
+        foreach (TouchSequence touches in _workload.Threads)
+        {
+            foreach (long think in touches.Think)
+                thinking += Math.Max(0, think - _thinkSaved);
+        }
+        return new Duration(_sumOfEnds - thinking);
     }
 
     /// <summary>The next event; false when there is none.</summary>
@@ -191,6 +207,7 @@ public sealed class Simulation : IServiceObserver
             return true;
         _cursor[thread] = cursor;
         _workloadEnd = Math.Max(_workloadEnd, time);
+        _sumOfEnds += time;
         return false;
     }
 

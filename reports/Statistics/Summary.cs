@@ -21,16 +21,18 @@ public sealed class Summary
     /// <summary>95 % bootstrap interval of the median p99 latency over runs, in nanoseconds; null below three runs.</summary>
     public Interval? P99Interval { get; }
 
-    private Summary(IReadOnlyList<RunResult> runs, ulong seed)
+    private Summary(IReadOnlyList<RunResult> runs)
     {
         Runs = runs.Count;
         RunResult[] byStall = [.. runs.OrderBy(r => r.TotalStall)];
         Run = byStall[(byStall.Length - 1) / 2];
-        StallInterval = Bootstrap.OfMedian([.. runs.Select(r => (double)r.TotalStall.Nanoseconds)], seed);
-        P99Interval = Bootstrap.OfMedian([.. runs.Select(r => (double)r.LatencyQuantile(0.99).Nanoseconds)], seed);
+        StallInterval = Median(runs.Select(r => r.TotalStall));
+        P99Interval = Median(runs.Select(r => r.LatencyQuantile(0.99)));
     }
 
     /// <summary>Groups results by workload, mode, link and policy, each in the order of first appearance.</summary>
-    public static IReadOnlyList<Summary> Of(IReadOnlyList<RunResult> results, ulong seed) =>
-        [.. results.GroupBy(r => (r.Workload, r.Mode, r.Link, r.Policy)).Select(g => new Summary([.. g], seed))];
+    public static IReadOnlyList<Summary> Of(IReadOnlyList<RunResult> results) =>
+        [.. results.GroupBy(r => (r.Workload, r.Mode, r.Link, r.Policy)).Select(g => new Summary([.. g]))];
+
+    private static Interval? Median(IEnumerable<Duration> perRun) => Bootstrap.OfQuantile(Sample.Of([.. perRun]), 0.5);
 }

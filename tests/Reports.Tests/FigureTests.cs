@@ -10,7 +10,7 @@ namespace Testbed.Reports.Tests;
 [TestFixture]
 public sealed class FigureTests
 {
-    private static readonly FigureData s_data = new("redis", Summary.Of(SyntheticRuns.All(RunMode.Replay, 3000), 1), SyntheticRuns.Image);
+    private static readonly FigureData s_data = new("redis", Summary.Of(SyntheticRuns.All(RunMode.Replay, 3000)), SyntheticRuns.Image);
 
     private static readonly IFigure[] s_figures =
         [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
@@ -64,17 +64,17 @@ public sealed class FigureTests
     {
         Assert.That(new LiveBesideReplay().Applies(s_data), Is.False);
         List<RunResult> both = [SyntheticRuns.One(1, 0, RunMode.Live, 100, 1), SyntheticRuns.One(1, 0, RunMode.Replay, 100, 1)];
-        Assert.That(new LiveBesideReplay().Applies(new FigureData("redis", Summary.Of(both, 1), null)), Is.True);
+        Assert.That(new LiveBesideReplay().Applies(new FigureData("redis", Summary.Of(both), null)), Is.True);
     }
 
     [Test]
     public void APolicyWithoutAnyWaitingIsDrawnWithTheOthers()
     {
         RunResult none = Quiet(SyntheticRuns.One(0, 0, RunMode.Replay, 100, 1));
-        var data = new FigureData("redis", Summary.Of([none, SyntheticRuns.One(1, 0, RunMode.Replay, 100, 1)], 1), null);
+        var data = new FigureData("redis", Summary.Of([none, SyntheticRuns.One(1, 0, RunMode.Replay, 100, 1)]), null);
         foreach (IFigure figure in s_figures.Where(f => f.Applies(data)))
             Assert.That(FigureWriter.Png(figure.Draw(data)), Is.Not.Empty, figure.Name);
-        var alone = new FigureData("redis", Summary.Of([none], 1), null);
+        var alone = new FigureData("redis", Summary.Of([none]), null);
         Assert.That(s_figures.Where(f => f.Applies(alone)).Select(f => f.Name), Does.Not.Contain("stall").And.Not.Contain("latency-ecdf"));
     }
 

@@ -42,37 +42,50 @@ public sealed class StatisticsTests
     }
 
     [Test]
-    public void BootstrapIsSeededAndHoldsTheMedian()
+    public void BootstrapInClosedFormIsTheLimitOfResampling()
     {
         double[] values = [10, 12, 11, 13, 9, 10.5, 11.5, 12.5];
-        Interval interval = Bootstrap.OfMedian(values, 5)!.Value;
-        Assert.That(interval, Is.EqualTo(Bootstrap.OfMedian(values, 5)!.Value));
-        Assert.That(interval.Low, Is.InRange(9, 11));
-        Assert.That(interval.High, Is.InRange(11, 13));
-        Assert.That(Bootstrap.OfMedian([1, 2], 5), Is.Null, "two runs carry no interval");
+        var random = new MathNet.Numerics.Random.Xoshiro256StarStar(1, false);
+        var medians = new Sample(Enumerable.Range(0, 20_000).Select(_ =>
+            new Sample(Enumerable.Range(0, values.Length).Select(_ => values[random.Next(values.Length)])).Quantile(0.5)));
+        Interval interval = Bootstrap.OfQuantile(new Sample(values), 0.5)!.Value;
+        Assert.That(interval, Is.EqualTo(new Interval(medians.Quantile(0.025), medians.Quantile(0.975))));
+        Assert.That(Bootstrap.OfQuantile(new Sample([1, 2]), 0.5), Is.Null, "two runs carry no interval");
+        Interval wide = Bootstrap.OfQuantile(new Sample(values), 0.5, 0.99)!.Value;
+        Assert.That(wide.Low <= interval.Low && wide.High >= interval.High, Is.True);
+    }
+
+    [TestCase(0.5, 25)]
+    [TestCase(0.5, 1000)]
+    [TestCase(0.99, 2000)]
+    public void BootstrapCoversTheTrueQuantileAboutAsOftenAsItSays(double q, int count)
+    {
+        double truth = MathNet.Numerics.Distributions.Normal.InvCDF(0, 1, q);
+        int covered = 0;
+        for (int i = 0; i < 400; i++)
+        {
+            var random = new MathNet.Numerics.Random.Xoshiro256StarStar(i, false);
+            Interval interval = Bootstrap.OfQuantile(new Sample(Enumerable.Range(0, count).Select(_ => MathNet.Numerics.Distributions.Normal.Sample(random, 0, 1))), q)!.Value;
+            covered += interval.Low <= truth && truth <= interval.High ? 1 : 0;
+        }
+        Assert.That(covered / 400.0, Is.InRange(0.91, 0.985));
     }
 
     [Test]
-    public void BootstrapCoversTheTrueMedianAboutAsOftenAsItSays()
+    public void IntervalOfARatioHoldsIt()
     {
-        int covered = 0;
-        for (int i = 0; i < 200; i++)
-        {
-            double[] values = new double[25];
-            var random = new MathNet.Numerics.Random.Xoshiro256StarStar(i, false);
-            for (int k = 0; k < values.Length; k++)
-                values[k] = MathNet.Numerics.Distributions.Normal.Sample(random, 0, 1);
-            Interval interval = Bootstrap.OfMedian(values, (ulong)i)!.Value;
-            covered += interval.Low <= 0 && 0 <= interval.High ? 1 : 0;
-        }
-        Assert.That(covered / 200.0, Is.InRange(0.9, 0.99));
+        var random = new MathNet.Numerics.Random.Xoshiro256StarStar(3, false);
+        double[] Draw(double mean) => [.. Enumerable.Range(0, 40).Select(_ => MathNet.Numerics.Distributions.Normal.Sample(random, mean, 2))];
+        Interval interval = Bootstrap.OfMedianRatio(Draw(100), Draw(110), 1)!.Value;
+        Assert.That(interval.Low, Is.InRange(1.07, 1.1));
+        Assert.That(interval.High, Is.InRange(1.1, 1.13));
     }
 
     [Test]
     public void RunsOfTheSamePairBecomeOneLineWithTheMedianRun()
     {
         List<RunResult> runs = [.. Enumerable.Range(1, 5).Select(seed => SyntheticRuns.One(1, 0, RunMode.Live, 1000, seed))];
-        Summary summary = Summary.Of(runs, 1).Single();
+        Summary summary = Summary.Of(runs).Single();
         Assert.That(summary.Runs, Is.EqualTo(5));
         Assert.That(summary.Run.TotalStall, Is.EqualTo(runs.Select(r => r.TotalStall).Order().ElementAt(2)));
         Assert.That(summary.StallInterval!.Value.Low, Is.LessThanOrEqualTo(summary.Run.TotalStall.Nanoseconds));

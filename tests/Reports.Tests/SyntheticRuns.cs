@@ -58,6 +58,32 @@ internal static class SyntheticRuns
         };
     }
 
+    /// <summary>The same run with all its times longer.</summary>
+    public static RunResult Slower(RunResult r, double factor)
+    {
+        Duration Slow(Duration d) => new((long)Math.Round(d.Nanoseconds * factor));
+        return new RunResult
+        {
+            Workload = r.Workload,
+            Policy = r.Policy,
+            Link = r.Link,
+            Mode = r.Mode,
+            Latencies = [.. r.Latencies.Select(Slow)],
+            DemandFaults = r.DemandFaults,
+            LateFaults = r.LateFaults,
+            ZeroFaults = r.ZeroFaults,
+            TotalStall = Slow(r.TotalStall),
+            TimeToFirstResponse = r.TimeToFirstResponse is { } first ? Slow(first) : null,
+            WorkloadTime = Slow(r.WorkloadTime),
+            TotalPages = r.TotalPages,
+            Residency = r.Residency,
+            Installs = r.Installs,
+            Bytes = r.Bytes,
+            Prefetch = r.Prefetch,
+            CommandHash = r.CommandHash,
+        };
+    }
+
     private static List<InstallRecord> Installs(int policy, double end, double left, Xoshiro256StarStar random)
     {
         var installs = new List<InstallRecord>();
