@@ -48,8 +48,9 @@ public sealed class FrozenTree : IPageSource, IDisposable
             uint inner = (uint)threads.First(thread => thread.Tid == pid).NamespaceTid;
             var identity = new ProcessIdentity(
                 inner, inner, inner, [.. threads.Select(thread => (uint)thread.NamespaceTid)], parent, ProcessInfo.Read(pid).Name);
-            if (!_processes.TryAdd(inner, new Frozen(stop, new TargetMemory(pid), identity, [])))
+            if (_processes.ContainsKey(inner))
                 throw new BadInputException($"process {pid}: has pid {inner} in its namespace, as another one of the tree of {_root}; expected a tree in one pid namespace");
+            _processes.Add(inner, new Frozen(stop, new TargetMemory(pid), identity, []));
         }
         catch
         {

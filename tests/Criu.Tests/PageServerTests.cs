@@ -1,5 +1,10 @@
 using System.Diagnostics;
+using System.Net;
 using NUnit.Framework;
+using Testbed.Core;
+using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Xfer;
 
 namespace Testbed.Criu.Tests;
 
@@ -46,5 +51,55 @@ public sealed class PageServerTests
             Assert.That(daemon.ExitCode, Is.Zero, File.ReadAllText(_dump.In("lazy.log")));
         }
         Assert.That(File.ReadAllText(_dump.In("server.log")), Does.Not.Contain("Error"));
+    }
+
+    [TestCase(false, TestName = "Our lane fetches from CRIU's server")]
+    [TestCase(true, TestName = "Our lane fetches from CRIU's server over TLS")]
+    public void LaneToCriu(bool tls)
+    {
+        _dump.Dump([], []);
+        // CRIU's server wants pipes of 4 MiB, and without them ends at the first long request.
+        const string limit = "/proc/sys/fs/pipe-max-size";
+        string before = File.ReadAllText(limit);
+        File.WriteAllText(limit, "4194304");
+        try
+        {
+            int port = _dump.ServeByCriu(_dump.Images.FullName, ["--lazy-pages", .. tls ? _dump.Tls("server") : []]);
+            using TlsCredentials? credentials = tls ? TlsCredentials.Load(_dump.Certificates("client")) : null;
+            PageLane lane = PageLane.Connect(new IPEndPoint(IPAddress.Loopback, port), credentials);
+            using PageReader pages = PageReader.Open(_dump.Images.FullName, PagemapId.Task((uint)_dump.Pid));
+            foreach (PageRange range in pages.RangesWith(PagemapFlags.Lazy).Where(range => range.Count >= 3).Take(20))
+            {
+                PageRange some = range with { Count = Math.Min(range.Count, 500) };
+                var expected = new byte[some.Bytes];
+                pages.Read(some, expected);
+                var receiver = new Whole(some);
+                lane.Request(0, (uint)_dump.Pid, some);
+                for (long end = Environment.TickCount64 + 20_000; lane.Outstanding > 0;)
+                {
+                    Assert.That(Environment.TickCount64, Is.LessThan(end), "CRIU answers");
+                    _ = lane.Socket.Poll(10_000, System.Net.Sockets.SelectMode.SelectRead);
+                    _ = lane.Receive(receiver);
+                }
+                Assert.That(receiver.Memory.AsSpan().SequenceEqual(expected), Is.True, $"{some}");
+            }
+            lane.Close(Duration.FromSeconds(5));
+        }
+        finally
+        {
+            File.WriteAllText(limit, before);
+        }
+        Assert.That(File.ReadAllText(_dump.In("criu-server.log")), Does.Not.Contain("Error (criu/page-xfer").And.Not.Contain("Error (criu/tls"));
+    }
+
+    private sealed class Whole(PageRange range) : IPageReceiver
+    {
+        public byte[] Memory { get; } = new byte[range.Bytes];
+
+        public Span<byte> BufferFor(int tag, PageRange rest) => Memory.AsSpan((int)((rest.Start - range.Start) << PageNumber.Shift));
+
+        public void Arrived(int tag, PageRange arrived)
+        {
+        }
     }
 }

@@ -1,9 +1,9 @@
-using System.Diagnostics;
 using System.Net;
 using Google.Protobuf;
 using NUnit.Framework;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Xfer;
 
 namespace Testbed.Criu.Tests;
@@ -24,9 +24,10 @@ public sealed class ParentTests
     [TearDown]
     public void Stop() => _dump.Stop();
 
-    [TestCase(true, TestName = "A difference sent through our page server restores with CRIU")]
-    [TestCase(false, TestName = "A difference sent through CRIU's page server restores with CRIU")]
-    public void Difference(bool ours)
+    [TestCase(true, false, TestName = "A difference sent through our page server restores with CRIU")]
+    [TestCase(false, false, TestName = "A difference sent through CRIU's page server restores with CRIU")]
+    [TestCase(false, true, TestName = "A difference sent through CRIU's page server over TLS restores with CRIU")]
+    public void Difference(bool ours, bool tls)
     {
         _dump.Dump([], []);
         DirectoryInfo next = _dump.Images.CreateSubdirectory("next");
@@ -37,8 +38,9 @@ public sealed class ParentTests
                 file.CopyTo(Path.Combine(next.FullName, file.Name));
             Rewrite(next.FullName, pid);
             File.CreateSymbolicLink(Path.Combine(next.FullName, "parent"), "..");
-            int port = _dump.ReceiveIn(next.FullName, ours);
-            Send(whole, new IPEndPoint(IPAddress.Loopback, port), pid);
+            int port = ours ? _dump.Serve(next.FullName) : _dump.ServeByCriu(next.FullName, tls ? _dump.Tls("server") : []);
+            using TlsCredentials? credentials = tls ? TlsCredentials.Load(_dump.Certificates("client")) : null;
+            Send(whole, new IPEndPoint(IPAddress.Loopback, port), pid, credentials);
         }
         Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", Path.Combine(next.FullName, $"pagemap-{pid}.img")]);
         Assert.That(decoded.ExitCode, Is.Zero, decoded.Errors);
@@ -67,9 +69,9 @@ public sealed class ParentTests
     }
 
     /// <summary>Of every run, pieces by turns as they are in the parent and anew.</summary>
-    private static void Send(PageReader whole, EndPoint server, uint pid)
+    private static void Send(PageReader whole, EndPoint server, uint pid, TlsCredentials? tls)
     {
-        using var sink = new RemotePageSink(server, PagemapId.Task(pid));
+        using var sink = new RemotePageSink(server, PagemapId.Task(pid), tls);
         Assert.That(sink.HasParent, Is.True);
         int turn = 0;
         foreach (PagemapRun run in whole.Pagemap.Runs)

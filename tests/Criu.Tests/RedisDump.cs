@@ -50,9 +50,15 @@ internal sealed class RedisDump
     /// <summary>What both sides type for TLS: a certificate each, of one authority, for the server's address.</summary>
     public string[] Tls(string name)
     {
-        _authority ??= new TestCertificates(Images.FullName);
-        TlsFiles files = _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
+        TlsFiles files = Certificates(name);
         return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+    }
+
+    /// <summary>The same, for who is not started by a command.</summary>
+    public TlsFiles Certificates(string name)
+    {
+        _authority ??= new TestCertificates(Images.FullName);
+        return _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
     }
 
     /// <summary>CRIU dumps into our server. It has ended when this returns.</summary>
@@ -93,13 +99,11 @@ internal sealed class RedisDump
         return port;
     }
 
-    /// <summary>A receiving server in the background, ours or CRIU's; returns its port.</summary>
-    public int ReceiveIn(string images, bool ours)
+    /// <summary>CRIU's server in the background, which takes one connection; returns its port.</summary>
+    public int ServeByCriu(string images, params string[] more)
     {
-        if (ours)
-            return Serve(images);
         int port = Redis.FreePort();
-        Outcome started = RealCriu.Run(RealCriu.Program, ["page-server", "-D", images, "-W", Images.FullName, "--address", "127.0.0.1", "--port", $"{port}", "-o", "criu-server.log", "-v4", "-d"]);
+        Outcome started = RealCriu.Run(RealCriu.Program, ["page-server", "-D", images, "-W", Images.FullName, "--address", "127.0.0.1", "--port", $"{port}", "-o", "criu-server.log", "-v4", "-d", .. more]);
         Assert.That(started.ExitCode, Is.Zero, started.Errors);
         return port;
     }

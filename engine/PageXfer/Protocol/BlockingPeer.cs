@@ -47,6 +47,7 @@ internal sealed class BlockingPeer : IDisposable
     public BlockingPeer(Socket socket, SslStream? tls = null)
     {
         socket.NoDelay = true;
+        KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;
         Name = PeerName.Of(socket);
@@ -237,6 +238,13 @@ internal sealed class BlockingPeer : IDisposable
         }
     }
 
+    private BadInputException Stalled()
+    {
+        // A CRIU that is older sends messages of this size, and waits for the answer.
+        string hint = _inEnd - _inStart == 24 ? "; it may be a CRIU before 4.2, whose messages are of another size" : "";
+        return new($"{Name}: says nothing for {Socket.ReceiveTimeout / 1000.0} s in the middle of a message or of its content; given up{hint}");
+    }
+
     private void SendRecords(ReadOnlySpan<byte> bytes)
     {
         try
@@ -290,7 +298,7 @@ internal sealed class BlockingPeer : IDisposable
             if (error == SocketError.TimedOut)
             {
                 if (isOwed)
-                    throw new BadInputException($"{Name}: says nothing for {Socket.ReceiveTimeout / 1000.0} s in the middle of a message or of its content; given up");
+                    throw Stalled();
                 continue;
             }
             // The socket of a shaped connection does not block, for the sake of the thread that sends on it.
@@ -305,4 +313,21 @@ internal sealed class BlockingPeer : IDisposable
 internal static class PeerName
 {
     public static string Of(Socket socket) => socket.RemoteEndPoint?.ToString() ?? "peer";
+}
+
+/// <summary>How a peer's host that vanished without a word is noticed: otherwise a process would stay frozen, or wait, for ever.</summary>
+internal static class KeepAlive
+{
+    private const int Tcp = 6, UserTimeout = 18;
+    private const int SecondsOfSilence = 60, Probes = 6, SecondsBetween = 10;
+
+    public static void Watch(Socket socket)
+    {
+        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SecondsOfSilence);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, SecondsBetween);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, Probes);
+        // Of data that is on the way, too: the kernel alone would try for a quarter of an hour.
+        socket.SetRawSocketOption(Tcp, UserTimeout, BitConverter.GetBytes((SecondsOfSilence + Probes * SecondsBetween) * 1000));
+    }
 }
