@@ -37,7 +37,7 @@ internal static class ArrowTable
         {
             return ReadFile(stream, name);
         }
-        catch (Exception e) when (e is not (BadInputException or OutOfMemoryException))
+        catch (Exception e) when (e is not BadInputException)
         {
             // Whatever the library objects to in a damaged file, in whatever exception.
             throw new BadInputException($"{name}: cannot be read as an Arrow IPC file: {e.Message.ReplaceLineEndings(" ")}", e);
@@ -77,8 +77,10 @@ internal static class ArrowTable
 
     private static FaultColumns Columns(RecordBatch batch)
     {
-        var columns = new FaultColumns(batch.Length);
-        ((Int32Array)batch.Column("space")).Values[..batch.Length].CopyTo(columns.Space);
+        // Looked at before there is room for it: a length may be a lie.
+        ReadOnlySpan<int> spaces = ((Int32Array)batch.Column("space")).Values[..batch.Length];
+        var columns = new FaultColumns(spaces.Length);
+        spaces.CopyTo(columns.Space);
         ((Int32Array)batch.Column("thread")).Values[..batch.Length].CopyTo(columns.Thread);
         ((UInt64Array)batch.Column("address")).Values[..batch.Length].CopyTo(columns.Address);
         CopyTexts((StringArray)batch.Column("access"), columns.Access);
