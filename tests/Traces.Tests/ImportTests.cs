@@ -47,8 +47,8 @@ public class ImportTests
     public void PerfScript([Values("perf-script-page-faults.txt", "perf-script-fields.txt", "perf-script-tracepoint.txt")] string file)
     {
         Trace trace = Read("perf-script", file);
-        Assert.That(trace.Faults, Has.Length.EqualTo(File.ReadLines(Path.Combine(Inputs, file)).Count()));
-        Assert.That(trace.Threads, Has.Count.GreaterThan(1));
+        Assert.That(trace.Faults, Has.Length.EqualTo(File.ReadLines(Path.Combine(Inputs, file)).Count(l => !l.Contains("page_fault_kernel"))));
+        Assert.That(trace.Threads, Has.Count.EqualTo(file.Contains("tracepoint") ? 3 : 1));
         Assert.That(trace.Faults.Count(f => f.Access == Access.Write), file.Contains("tracepoint") ? Is.GreaterThan(20) : Is.Zero);
         Assert.That(trace.Header.TargetPid, Is.EqualTo(file.Contains("fields") ? 27791 : 0), "the pid, where it was printed");
     }
@@ -66,12 +66,17 @@ public class ImportTests
     public void Lackey()
     {
         Trace trace = Read("lackey", "lackey.txt");
-        string[] data = [.. File.ReadLines(Path.Combine(Inputs, "lackey.txt")).Where(l => l.StartsWith(' '))];
         // None of these accesses crosses a page.
-        Assert.That(trace.Faults, Has.Length.EqualTo(data.Select(l => l[3..l.IndexOf(',')][..^3]).Distinct().Count()));
-        Assert.That(trace.Faults[0], Is.EqualTo(new FaultRecord(0, 0, PageNumber.Of(0x1fff000558), Access.Write, Cause.Demand, default, default, default, default, default)));
-        int before = File.ReadLines(Path.Combine(Inputs, "lackey.txt")).TakeWhile(l => !l.StartsWith(" L")).Count(l => l.StartsWith("I "));
-        Assert.That(trace.Faults.First(f => f.Access == Access.Read).Woken.Nanoseconds, Is.EqualTo(before - 2), "an instruction is a nanosecond; the first store is after two");
+        var first = new Dictionary<string, (long Instruction, bool Reads)>();
+        long instructions = 0;
+        foreach (string line in File.ReadLines(Path.Combine(Inputs, "lackey.txt")))
+        {
+            instructions += line.StartsWith("I ") ? 1 : 0;
+            if (line.StartsWith(' '))
+                first.TryAdd(line[3..line.IndexOf(',')][..^3], (instructions, line[1] == 'L'));
+        }
+        Assert.That(trace.Faults.Select(f => ($"{f.Page.Value:x}", f.Woken.Nanoseconds, f.Access == Access.Read)).Order(),
+            Is.EqualTo(first.Select(p => (p.Key.TrimStart('0'), p.Value.Instruction - 2, p.Value.Reads)).Order()), "an instruction is a nanosecond; the first store is after two");
     }
 
     [Test]
