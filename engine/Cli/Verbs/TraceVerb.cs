@@ -16,7 +16,13 @@ internal static class TraceVerb
     private static Command CreateInfo()
     {
         var file = new Argument<string>("FILE") { Description = "a trace" };
-        var command = new Command("info", "Show where a trace came from, what is in it, and a picture of address over time.") { file };
+        var command = new Command("info", """
+            Show where a trace came from, what is in it, and a picture of address over time.
+
+            Example:
+              testbed trace info traces/redis.1.trace
+            """)
+        { file };
         command.SetAction(parsed => Info(parsed.GetRequiredValue(file)));
         return command;
     }
@@ -27,6 +33,9 @@ internal static class TraceVerb
         var command = new Command("verify", """
             Check a corpus: every trace has the hash of the list, is complete, is a demand-only capture, and says where it comes from.
             Exit code 1 when one does not.
+
+            Example:
+              testbed trace verify traces
             """)
         { folder };
         command.SetAction(parsed => Verify(parsed.GetRequiredValue(folder)));
