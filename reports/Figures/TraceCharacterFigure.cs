@@ -27,7 +27,7 @@ public static class TraceCharacterFigure
     public static FigureSheet Draw(IReadOnlyList<TraceCharacter> traces)
     {
         List<(TraceCharacter First, TraceCharacter? Second)> rows = Pair(traces);
-        var sheet = new FigureSheet(FigureSheet.PageWidth) { Height = Top + (rows.Count * (RowHeight + Gap)) + Bottom };
+        var sheet = new FigureSheet(FigureStyle.Report, column: false) { Height = Top + (rows.Count * (RowHeight + Gap)) + Bottom };
         LegendEntry[] legend =
         [
             new("first capture", new(s_first, LinePattern.Solid, default)), new("second, same process", new(s_second, LinePattern.Solid, default)),
