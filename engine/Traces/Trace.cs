@@ -73,10 +73,11 @@ public sealed class Trace
             }
             File.Move(part, path, overwrite: true);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or BadInputException)
         {
-            File.Delete(part);
-            throw new BadInputException($"{path}: cannot write a trace here: {e.Message}", e);
+            if (File.Exists(part))
+                File.Delete(part);
+            throw e as BadInputException ?? new BadInputException($"{path}: cannot write a trace here: {e.Message}", e);
         }
     }
 

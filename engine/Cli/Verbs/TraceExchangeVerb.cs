@@ -82,7 +82,8 @@ internal static class TraceExchangeVerb
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            File.Delete(part);
+            if (File.Exists(part))
+                File.Delete(part);
             throw new BadInputException($"{output}: cannot be written: {e.Message}", e);
         }
         Console.WriteLine($"{output}: {trace.Faults.Length} faults, {new FileInfo(output).Length} bytes");
