@@ -87,7 +87,7 @@ public sealed partial record Scenario
             field.Name("workload", Workload);
         field.Unique("policies", Policies);
         for (int i = 0; i < Policies.Count; i++)
-            field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value");
+            field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value, combined by +, then and limit");
         field.Unique("links", [.. Links.Select(l => l.Text)]);
         Transfer?.Check(field);
         field.Range("live.repetitions", Live.Repetitions, 1, 1000);
@@ -97,7 +97,10 @@ public sealed partial record Scenario
             Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json")), $"\"{Workload}\" has no file", $"workloads/{Workload}.json beside the scenario");
     }
 
-    [GeneratedRegex(@"\A[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*=[^,=\s]+(,[a-z][a-z0-9-]*=[^,=\s]+)*)?\z")]
+    private const string Option = @"[a-z][a-z0-9-]*=[^,=\s]+";
+    private const string OnePolicy = $@"[a-z][a-z0-9-]*(:{Option}(,{Option})*)?(\s+limit\s+[0-9]+)?";
+
+    [GeneratedRegex($@"\A{OnePolicy}((\s*\+\s*|\s+then\s+){OnePolicy})*\z")]
     private static partial Regex PolicyForm();
 }
 

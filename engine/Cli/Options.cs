@@ -11,7 +11,7 @@ internal static class Options
 {
     public static Option<string> Policy() => new("--policy", "-p")
     {
-        Description = "NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
+        Description = "NAME or NAME:OPTION=VALUE,...; \"A + B\", \"A then B\", \"A limit N\" combine; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
     };
 

@@ -23,7 +23,14 @@ internal static class PoliciesVerb
             if (about.Source.Length > 0)
                 Console.WriteLine($"{"",-14} after {about.Source}");
             foreach (PolicyOption option in PolicyCatalog.Options(name))
-                Console.WriteLine($"{"",-14}   {option.Name}={option.Default?.ToString()?.ToLowerInvariant(),-8} {option.Summary}");
+                Console.WriteLine($"{"",-14}   {option.Name + "=" + option.Default?.ToString()?.ToLowerInvariant(),-20} {option.Summary} ({option.Range})");
         }
+        Console.WriteLine("""
+
+            Combined: "A + B"      prefetch by A, the rest in the order of B: "leap + hot-first"
+                      "A then B"   B where A has nothing to say: "working-set then bubbling"
+                      "A limit N"  at most N pages on each fault: "next-n:n=64 limit 16"
+            A policy before + or then leaves the rest to the one behind it: its background is false unless given.
+            """);
     }
 }
