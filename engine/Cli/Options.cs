@@ -1,7 +1,10 @@
 using System.CommandLine;
+using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
+using Testbed.PolicyFiles;
 using Testbed.Scenarios;
+using Testbed.Traces;
 using Testbed.Uffd;
 
 namespace Testbed.Cli;
@@ -13,6 +16,18 @@ internal static class Options
     {
         Description = "NAME or NAME:OPTION=VALUE,...; \"A + B\", \"A then B\", \"A limit N\" combine; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
+    };
+
+    public static Option<string[]> PolicyFiles() => new("--policy-file")
+    {
+        Description = "a C# file (.cs, compiled on the spot) or class library (.dll) with policies of yours; may be given again",
+        DefaultValueFactory = _ => [],
+    };
+
+    public static Option<string[]> Recordings() => new("--recording")
+    {
+        Description = "an earlier trace for record-and-prefetch policies, may be given again; default: the trace itself",
+        DefaultValueFactory = _ => [],
     };
 
     public static Option<string> Link() => new("--link", "-l")
@@ -44,6 +59,23 @@ internal static class Options
                 return null;
             }
         },
+    };
+
+    /// <summary>Makes the policies of these files known.</summary>
+    /// <returns>Their names.</returns>
+    public static IReadOnlyList<string> AddPolicies(IReadOnlyList<string> files) =>
+        // Not even named where there are none: the compiler's assemblies are large.
+        files.Count == 0 ? [] : Load(files);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static List<string> Load(IReadOnlyList<string> files) => [.. files.SelectMany(PolicyFile.Load)];
+
+    /// <summary>The first touches of one trace or several; null for none.</summary>
+    public static IReadOnlyList<PageNumber>? LoadRecordings(IReadOnlyList<string> files) => files.Count switch
+    {
+        0 => null,
+        1 => Trace.Load(files[0]).FirstTouches().Recording,
+        _ => new Recordings([.. files.Select(f => Trace.Load(f).FirstTouches().Recording)]),
     };
 
     /// <summary>One policy over one link, as typed.</summary>

@@ -18,9 +18,13 @@ public sealed record PolicyOption(string Name, Type Type, object? Default, strin
 /// </summary>
 public static class PolicyCatalog
 {
-    private sealed record Entry(PolicyAttribute About, ConstructorInfo Constructor, ParameterInfo[] Parameters);
+    /// <param name="About">Name, summary, source.</param>
+    /// <param name="Constructor">Makes one.</param>
+    /// <param name="Parameters">Its options, and where it wants the environment.</param>
+    /// <param name="Origin">The outside file that it came from; null for ours.</param>
+    private sealed record Entry(PolicyAttribute About, ConstructorInfo Constructor, ParameterInfo[] Parameters, string? Origin);
 
-    private static SortedDictionary<string, Entry> s_byName = Extended(new SortedDictionary<string, Entry>(), typeof(PolicyCatalog).Assembly, "the testbed");
+    private static SortedDictionary<string, Entry> s_byName = Extended(new SortedDictionary<string, Entry>(), typeof(PolicyCatalog).Assembly, null);
 
     /// <summary>All names, sorted.</summary>
     public static IReadOnlyCollection<string> Names => s_byName.Keys;
@@ -83,9 +87,19 @@ public static class PolicyCatalog
         return new PolicySpec(text, entry.About, environment => Create(entry, arguments, environment));
     }
 
-    private static IPolicy Create(Entry entry, object?[] arguments, PolicyEnvironment environment) =>
-        (IPolicy)entry.Constructor.Invoke(
-            BindingFlags.DoNotWrapExceptions, null, [.. entry.Parameters.Select((p, i) => IsOption(p) ? arguments[i] : environment)], CultureInfo.InvariantCulture);
+    private static IPolicy Create(Entry entry, object?[] arguments, PolicyEnvironment environment)
+    {
+        object?[] all = [.. entry.Parameters.Select((p, i) => IsOption(p) ? arguments[i] : environment)];
+        try
+        {
+            var policy = (IPolicy)entry.Constructor.Invoke(BindingFlags.DoNotWrapExceptions, null, all, CultureInfo.InvariantCulture);
+            return entry.Origin is null ? policy : new OutsidePolicy(policy, entry.About.Name, entry.Origin);
+        }
+        catch (Exception e) when (entry.Origin is not null)
+        {
+            throw OutsidePolicy.Blamed(e, entry.Constructor.DeclaringType!.Assembly, entry.About.Name, entry.Origin);
+        }
+    }
 
     private static object ParseValue(string policy, ParameterInfo option, string value)
     {
@@ -140,7 +154,7 @@ public static class PolicyCatalog
         s_byName.TryGetValue(name, out Entry? entry) ? entry
             : throw new BadInputException($"policy \"{name}\": no such policy; expected one of {string.Join(", ", s_byName.Keys)}");
 
-    private static SortedDictionary<string, Entry> Extended(SortedDictionary<string, Entry> known, Assembly assembly, string origin)
+    private static SortedDictionary<string, Entry> Extended(SortedDictionary<string, Entry> known, Assembly assembly, string? origin)
     {
         var all = new SortedDictionary<string, Entry>(known, StringComparer.Ordinal);
         foreach (Type type in assembly.GetTypes())
@@ -150,7 +164,7 @@ public static class PolicyCatalog
             if (Misfit(type, about) is { } misfit)
                 throw new BadInputException($"{origin}: policy class {type.Name}: {misfit}");
             ConstructorInfo constructor = type.GetConstructors()[0];
-            if (!all.TryAdd(about.Name, new Entry(about, constructor, constructor.GetParameters())))
+            if (!all.TryAdd(about.Name, new Entry(about, constructor, constructor.GetParameters(), origin)))
                 throw new BadInputException($"{origin}: policy \"{about.Name}\": there is one of this name already; expected another name");
         }
         return all;

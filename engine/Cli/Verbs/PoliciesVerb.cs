@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Testbed.Core;
 using Testbed.Policies;
+using Testbed.PolicyFiles;
 
 namespace Testbed.Cli.Verbs;
 
@@ -9,8 +10,27 @@ internal static class PoliciesVerb
 {
     public static Command Create()
     {
-        var command = new Command("policies", "List the policies, their options and their sources.");
-        command.SetAction(_ => List());
+        var policyFiles = Options.PolicyFiles();
+        var template = new Option<string?>("--new") { Description = "write a first policy of your own to this file, for example MyPolicy.cs" };
+        var command = new Command("policies", """
+            List the policies, their options and their sources.
+
+            Examples:
+              testbed policies
+              testbed policies --new MyPolicy.cs
+            """)
+        { policyFiles, template };
+        command.SetAction(parsed =>
+        {
+            if (parsed.GetValue(template) is { } path)
+            {
+                string name = PolicyFile.WriteTemplate(path);
+                Console.WriteLine($"{path}: policy {name}; try it with testbed replay traces/python-dict.trace --policy-file {path}");
+                return;
+            }
+            _ = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
+            List();
+        });
         return command;
     }
 
