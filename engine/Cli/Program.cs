@@ -13,7 +13,7 @@ internal static class Program
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
             DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(), RegressVerb.Create(),
-            LiveVerb.Create(), PageServerVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
+            LiveVerb.Create(), PageServerVerb.Create(), LazyPagesVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
         };
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)
