@@ -6,7 +6,7 @@ namespace Core.Tests;
 /// A whole lazy restore in small, driven by one seed: one or several programs that touch, discard, unmap, move, fork and
 /// exit; a kernel that says EAGAIN, EEXIST, ENOENT and ESRCH where the real one does, and storms of EAGAIN; lanes that
 /// deliver in parts, in any order among each other, and are cut; a policy that proposes anything, or a real one. It checks
-/// every command as it comes (nothing asked for that was not dumped, or twice; nothing installed twice; the right content), and
+/// every command as it comes (nothing asked for that was not dumped, or twice; nothing installed twice; the right content; only demand while held), and
 /// everything at the end: no fault unanswered, every page there with its content, or zero.
 /// </summary>
 internal sealed class Model : IServiceObserver
@@ -42,16 +42,18 @@ internal sealed class Model : IServiceObserver
             MaxInFlight = _random.Next(1, 20) * PageNumber.Size,
             MaxRequest = _random.Next(1, 12) * PageNumber.Size,
             ExclusiveBackground = _random.Next(3) == 0,
+            AdaptFlight = _random.Next(4) == 0,
+            MinInFlight = _random.Next(1, 10) * PageNumber.Size,
         };
         _laneUp = new bool[_transfer.Lanes];
         _lanes = [.. _laneUp.Select(_ => new Queue<int>())];
-        _service = new FaultService(_transfer, map => newPolicy is null ? AnyPolicy() : newPolicy(map, AnyRecording()), this);
+        _service = new FaultService(_transfer, map => newPolicy is null ? AnyPolicy() : newPolicy(map, AnyRecording()), this, held: _random.Next(4) == 0);
         int targets = _random.Next(3) == 0 ? _random.Next(2, 4) : 1;
         for (int space = 0; space < targets; space++)
         {
-            var target = new ModelProcess(space, space, _random.Next(1, 5));
+            var target = new ModelProcess(space, space, _random.Next(1, 5)) { NamesThreads = _random.Next(3) != 0 };
             _processes.Add(target);
-            _service.AddSpace(space, Dump(target));
+            _service.AddSpace(space, Dump(target), target.NamesThreads);
         }
         _children = targets - 1;
     }
@@ -135,6 +137,7 @@ internal sealed class Model : IServiceObserver
             case 96: process.Storm = _random.Next(1, 30); break;
             case < 98: BringIn(process); break;
             case 98 when _random.Next(4) == 0: Exit(process); break;
+            case 98 when _service.IsHeld && _random.Next(3) == 0: Release(); break;
             case 99 when _random.Next(4) == 0: Send(new ServiceEvent(ServiceEventKind.Drain, Now(), 0, default)); break;
             default: Spurious(process); break;
         }
@@ -223,7 +226,7 @@ internal sealed class Model : IServiceObserver
     private void SendFault(ModelProcess process, int thread, ulong page) =>
         Send(new ServiceEvent(ServiceEventKind.Fault, Now(), process.Space, PageRange.Single(new PageNumber(page)))
         {
-            Thread = thread,
+            Thread = process.NamesThreads ? thread : 0,
             Woken = new Instant(_clock - 1),
         });
 
@@ -301,6 +304,8 @@ internal sealed class Model : IServiceObserver
             Send(new ServiceEvent(ServiceEventKind.Idle, Now(), 0, default));
     }
 
+    private void Release() => Send(new ServiceEvent(ServiceEventKind.Released, Now(), 0, default));
+
     private Instant Now() => new(++_clock);
 
     /// <summary>Carries the commands out, and those that follow from their outcomes behind them or before the others.</summary>
@@ -354,6 +359,7 @@ internal sealed class Model : IServiceObserver
     {
         PageRange range = command.Range;
         Check(range.Count > 0 && range.Bytes <= _transfer.MaxRequest, $"a request of {range.Count} pages");
+        Check(!_service.IsHeld || command.Cause == Cause.Demand, $"a request for {command.Cause} while held");
         Check(_laneUp[command.Lane], $"a request on lane {command.Lane}, which is down");
         Check(_requests.TryAdd(command.Request, new Request(command.Space, range, command.Lane)), $"request {command.Request} is open already");
         HashSet<ulong> dumped = _dumped[RootOf(command.Space)];
@@ -393,6 +399,7 @@ internal sealed class Model : IServiceObserver
     private void Settle()
     {
         Send(new ServiceEvent(ServiceEventKind.Drain, Now(), 0, default));
+        Release();
         for (int lane = 0; lane < _lanes.Length; lane++)
             LaneUp(lane);
         for (int round = 0; round < 5000; round++)

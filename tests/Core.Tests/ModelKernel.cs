@@ -35,6 +35,9 @@ internal sealed class ModelProcess(int space, int root, int threads)
 
     public int Root { get; } = root;
 
+    /// <summary>Whether its faults say which thread waits.</summary>
+    public bool NamesThreads { get; init; } = true;
+
     /// <summary>So many installs still meet EAGAIN, with no event to be read: the kernel is busy with the memory.</summary>
     public int Storm { get; set; }
 
@@ -171,6 +174,7 @@ internal sealed class ModelProcess(int space, int root, int threads)
     public ModelProcess Fork(int child) => new(child, Root, 1)
     {
         Copied = [.. Copied],
+        NamesThreads = NamesThreads,
         Truth = new(Truth),
         Present = new(Present),
         Borders = [.. Borders],
