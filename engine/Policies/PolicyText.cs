@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
 using Testbed.Core;
 
 namespace Testbed.Policies;
@@ -9,14 +8,13 @@ namespace Testbed.Policies;
 /// <c>name:option=value,option=value</c>. A policy before <c>then</c> or <c>+</c> leaves the rest to the one behind it: its
 /// option <c>background</c>, where it has one, is false unless given.
 /// </summary>
-internal static partial class PolicyText
+internal static class PolicyText
 {
-    /// <summary>The form in a line, for messages and help.</summary>
-    public const string Form = "NAME or NAME:OPTION=VALUE,..., combined by \"A + B\", \"A then B\", \"A limit N\"";
-
     public static PolicySpec Parse(string text)
     {
-        string[] parts = Then().Split(text.Trim());
+        // One space between words, none at the ends.
+        string words = string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+        string[] parts = words.Split(" then ");
         PolicySpec spec = Sum(text, parts[^1], isLast: true);
         for (int i = parts.Length - 2; i >= 0; i--)
             spec = Join(Sum(text, parts[i], isLast: false), spec, secondOnFaults: true);
@@ -25,37 +23,44 @@ internal static partial class PolicyText
 
     private static PolicySpec Sum(string whole, string text, bool isLast)
     {
-        string[] parts = Plus().Split(text);
-        if (parts.Length > 2)
-            throw new BadInputException($"policy {whole}: {parts.Length} policies joined by +; expected two: prefetch + background");
+        List<string> parts = Summands(text);
+        if (parts.Count > 2)
+            throw new BadInputException($"policy {whole}: {parts.Count} policies joined by +; expected two: prefetch + background");
         PolicySpec last = Unit(whole, parts[^1], isLast);
-        return parts.Length == 1 ? last : Join(Unit(whole, parts[0], isLast: false), last, secondOnFaults: false);
+        return parts.Count == 1 ? last : Join(Unit(whole, parts[0], isLast: false), last, secondOnFaults: false);
     }
 
     private static PolicySpec Join(PolicySpec first, PolicySpec second, bool secondOnFaults) => new(
         first.Text, first.About, environment => new FirstThenSecond(first.Create(environment), second.Create(environment), secondOnFaults));
 
+    /// <summary>Splits at each + before a letter or the end; before a digit it is the sign of a number.</summary>
+    private static List<string> Summands(string text)
+    {
+        var parts = new List<string>();
+        int from = 0;
+        for (int i = 0; i < text.Length; i++)
+        {
+            string rest = text[i] == '+' ? text[(i + 1)..].TrimStart() : "0";
+            if (rest.Length > 0 && !char.IsAsciiLetter(rest[0]))
+                continue;
+            parts.Add(text[from..i]);
+            from = i + 1;
+        }
+        parts.Add(text[from..]);
+        return parts;
+    }
+
     private static PolicySpec Unit(string whole, string text, bool isLast)
     {
-        Match limit = Limit().Match(text);
-        if (!limit.Success)
+        int limit = text.IndexOf(" limit ", StringComparison.Ordinal);
+        if (limit < 0)
             return PolicyCatalog.ParseOne(whole, text.Trim(), isLast);
-        string number = limit.Groups["pages"].Value;
+        string number = text[(limit + " limit ".Length)..].Trim();
         if (!long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out long pages) || pages > 1 << 30)
             throw new BadInputException($"policy {whole}: limit {number}; expected 0 to {1 << 30} pages");
-        PolicySpec policy = PolicyCatalog.ParseOne(whole, limit.Groups["policy"].Value.Trim(), isLast);
+        PolicySpec policy = PolicyCatalog.ParseOne(whole, text[..limit].Trim(), isLast);
         return new PolicySpec(policy.Text, policy.About, environment => new Limited(policy.Create(environment), pages));
     }
 
     private static PolicySpec Named(PolicySpec spec, string text) => new(text, spec.About, spec.Create);
-
-    [GeneratedRegex(@"\s+then\s+")]
-    private static partial Regex Then();
-
-    // Not the sign of a number.
-    [GeneratedRegex(@"\s*\+\s*(?=[a-z]|$)")]
-    private static partial Regex Plus();
-
-    [GeneratedRegex(@"\A(?<policy>.*?)\s+limit\s+(?<pages>\S+)\s*\z")]
-    private static partial Regex Limit();
 }

@@ -4,7 +4,8 @@ namespace Core.Tests;
 
 /// <summary>
 /// Deterministic simulation. A seed is a bug report: <c>TESTBED_SEED=1234 dotnet test tests/Core.Tests --filter Fuzz</c> repeats it
-/// alone (with <c>TESTBED_STEPS</c>, no further than that), and <c>TESTBED_SEEDS=1000000</c> runs more of them, on all cores.
+/// alone (with <c>TESTBED_STEPS</c>, no further than that), and <c>TESTBED_SEEDS=1000000</c> runs more of them, on all cores
+/// (from <c>TESTBED_FIRST_SEED</c> on).
 /// </summary>
 [TestFixture]
 public sealed class FuzzTests
@@ -21,7 +22,8 @@ public sealed class FuzzTests
         }
         int seeds = int.Parse(Environment.GetEnvironmentVariable("TESTBED_SEEDS") ?? "10000");
         long answered = 0;
-        Parallel.For(0, seeds, (seed, state) =>
+        int first = int.Parse(Environment.GetEnvironmentVariable("TESTBED_FIRST_SEED") ?? "0");
+        Parallel.For(first, first + seeds, (seed, state) =>
         {
             try
             {
