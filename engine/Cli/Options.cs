@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Completions;
 using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
@@ -12,11 +13,11 @@ namespace Testbed.Cli;
 /// <summary>Options that several verbs share.</summary>
 internal static class Options
 {
-    public static Option<string> Policy() => new("--policy", "-p")
+    public static Option<string> Policy() => Completed(() => PolicyCatalog.Names, new("--policy", "-p")
     {
         Description = "NAME or NAME:OPTION=VALUE,...; \"A + B\", \"A then B\", \"A limit N\" combine; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
-    };
+    });
 
     public static Option<string[]> PolicyFiles() => new("--policy-file")
     {
@@ -30,11 +31,11 @@ internal static class Options
         DefaultValueFactory = _ => [],
     };
 
-    public static Option<string> Link() => new("--link", "-l")
+    public static Option<string> Link() => Completed(() => ["10g", "1g", "100m", "local"], new("--link", "-l")
     {
         Description = LinkSpec.Form,
         DefaultValueFactory = _ => "1g",
-    };
+    });
 
     public static Option<RegionSelection> Region() => new("--region", "-r")
     {
@@ -77,6 +78,13 @@ internal static class Options
         1 => Trace.Load(files[0]).FirstTouches().Recording,
         _ => new Recordings([.. files.Select(f => Trace.Load(f).FirstTouches().Recording)]),
     };
+
+    /// <summary>The values are only asked for when somebody completes: a start should not read the catalog.</summary>
+    private static Option<string> Completed(Func<IEnumerable<string>> values, Option<string> option)
+    {
+        option.CompletionSources.Add(_ => values().Select(v => new CompletionItem(v)));
+        return option;
+    }
 
     /// <summary>One policy over one link, as typed.</summary>
     public static (PolicySpec Policy, LinkSpec Link) Parse(string policy, string link) =>
