@@ -51,13 +51,18 @@ foreach ((string name, _) in links)
 Row Measure(ReplayWorkload workload, string trace, string linkName, LinkParameters link)
 {
     LinkBound bound = LowerBound.Of(workload, link, HostCosts.Reference);
-    double Ratio(string policy, TransferOptions transfer) => Simulation.Run(
-        workload, new ReplayOptions(PolicyCatalog.Parse(policy), link, linkName) { Costs = HostCosts.Reference, Transfer = transfer }).WorkloadTime.Seconds / bound.WorkloadTime.Seconds;
+    // Without a recording, but for the one whose idea it is.
+    double Ratio(string policy, TransferOptions transfer, bool recorded = false) => Simulation.Run(workload, new ReplayOptions(PolicyCatalog.Parse(policy), link, linkName)
+    {
+        Costs = HostCosts.Reference,
+        Transfer = transfer,
+        Recording = recorded ? workload.Recording : [],
+    }).WorkloadTime.Seconds / bound.WorkloadTime.Seconds;
     (string Policy, double Ratio)[] All(TransferOptions transfer) =>
         [.. forecastFree.Where(p => !transfer.ExclusiveBackground || p != "bubbling").AsParallel().AsOrdered().Select(p => (p, Ratio(p, transfer))).OrderBy(r => r.Item2)];
     (string Policy, double Ratio)[] inCriu = All(TransferOptions.Criu), ours = All(new TransferOptions());
     return new Row(trace, linkName, bound.WorkloadTime, Ratio("criu", TransferOptions.Criu), inCriu[0], Ratio("criu", new TransferOptions()), ours[0], ours[^1].Ratio,
-        Ratio("working-set", new TransferOptions()));
+        Ratio("working-set", new TransferOptions(), recorded: true));
 }
 
 static string Range(Row[] rows, Func<Row, double> value) => $"{rows.Min(value):0.00} to {rows.Max(value):0.00}";
