@@ -26,6 +26,10 @@ public sealed record MigrationScenario
     [Description("The workload: a file of this name in workloads/")]
     public required string Workload { get; init; }
 
+    /// <summary>Whether the workload runs in its small size.</summary>
+    [Description("Whether the workload runs in its small size")]
+    public bool Small { get; set; }
+
     /// <summary>Whose daemon and whose page server, as DAEMON+SERVER.</summary>
     [Description("Whose daemon and whose page server: criu or testbed, then +, then criu (its dump, which keeps the pages), criu-images (its page-server), testbed (ours, from images) or local (no server: images at the destination)")]
     public required IReadOnlyList<string> Pairs { get; init; }
@@ -73,7 +77,7 @@ public sealed record MigrationScenario
 
     /// <summary>The workload.</summary>
     /// <exception cref="BadInputException">As <see cref="WorkloadFile.FromFile"/>.</exception>
-    public WorkloadFile LoadWorkload() => WorkloadFile.FromFile(WorkloadPath);
+    public WorkloadFile LoadWorkload() => Small ? WorkloadFile.FromFile(WorkloadPath).InSmall() : WorkloadFile.FromFile(WorkloadPath);
 
     /// <summary>The JSON schema of such files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.MigrationScenario, "Migration");

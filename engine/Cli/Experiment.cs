@@ -1,5 +1,7 @@
 using System.IO.Hashing;
 using System.Reflection;
+using System.Runtime.ExceptionServices;
+using System.Text.RegularExpressions;
 using Testbed.Core;
 using Testbed.Live;
 using Testbed.Policies;
@@ -13,6 +15,16 @@ namespace Testbed.Cli;
 /// <summary>Replays a scenario's policies over its links, and writes what came of it.</summary>
 internal static class Experiment
 {
+    /// <summary>The scenario with the policies of outside files: its own files', known from now on, and those of
+    /// <paramref name="files"/>, which join its policies where it does not name them.</summary>
+    public static Scenario WithPolicies(Scenario scenario, IReadOnlyList<string> files)
+    {
+        _ = Options.AddPolicies(scenario.Resolve(scenario.PolicyFiles));
+        IEnumerable<string> joining = Options.AddPolicies(files)
+            .Where(name => !scenario.Policies.Any(p => Regex.Split(p, "[^a-z0-9-]+").Contains(name)));
+        return scenario with { Policies = [.. scenario.Policies, .. joining] };
+    }
+
     /// <summary>Every policy over every link, on all cores; in the order of the scenario, whichever is done first.</summary>
     public static IReadOnlyList<RunResult> Replay(ReplayWorkload workload, Scenario scenario, IReadOnlyList<PageNumber>? recording = null)
     {
@@ -21,7 +33,7 @@ internal static class Experiment
         Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
             link => link.Text, link => LowerBound.Of(workload, link.Parameters, HostCosts.Reference));
         var results = new RunResult[runs.Length];
-        Parallel.For(0, runs.Length, i => results[i] = Simulation.Run(
+        InParallel(runs.Length, i => results[i] = Simulation.Run(
             workload,
             new ReplayOptions(runs[i].Policy, runs[i].Link.Parameters, runs[i].Link.Text)
             {
@@ -34,6 +46,19 @@ internal static class Experiment
         return results;
     }
 
+    /// <summary>The first error as itself, not wrapped with the others: an outside policy's is bad input.</summary>
+    private static void InParallel(int count, Action<int> run)
+    {
+        try
+        {
+            Parallel.For(0, count, run);
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+    }
+
     /// <summary>The scenario's transfer settings change what belongs to the policy, but not what CRIU does.</summary>
     public static TransferOptions TransferFor(Scenario scenario, PolicySpec policy) =>
         policy.About.CriuTransfer || scenario.Transfer is null ? policy.DefaultTransfer : scenario.Transfer.ToOptions(policy.DefaultTransfer);
@@ -42,14 +67,19 @@ internal static class Experiment
     public static void Report(
         string directory, string title, string command, Scenario scenario, IReadOnlyList<Trace> traces, IReadOnlyList<RunResult> results)
     {
+        string index = Reports.Report.Write(directory, ContextOf(title, command, scenario, traces), results);
+        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
+    }
+
+    /// <summary>What a report says about where its numbers come from.</summary>
+    public static ReportContext ContextOf(string title, string command, Scenario scenario, IReadOnlyList<Trace> traces)
+    {
         (string kernel, string cpu) = HostFacts.Read();
         string[] version = HostFacts.ToolVersion.Split('+', 2);
-        var context = new ReportContext(
+        return new ReportContext(
             title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
             [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
             kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", HostCosts.Reference.ToString(), DateTimeOffset.UtcNow);
-        string index = Reports.Report.Write(directory, context, results);
-        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
     /// <summary>The hash of a file's bytes (XXH128), as reports and baselines name traces.</summary>

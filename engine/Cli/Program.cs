@@ -12,9 +12,14 @@ internal static class Program
     {
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
-            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(), RegressVerb.Create(),
-            LiveVerb.Create(), MigrateVerb.Create(), PageServerVerb.Create(), LazyPagesVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
+            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(),
+            ReplayVerb.Create(), CompareVerb.Create(), FiguresVerb.Create(), RegressVerb.Create(),
+            LiveVerb.Create(), MigrateVerb.Create(),
+            PageServerVerb.Create(), LazyPagesVerb.Create(),
+            RescueVerb.Create(), RescueVerb.CreateGuard(),
+            PoliciesVerb.Create(), DoctorVerb.Create(), CompletionVerb.Create(),
         };
+        HelpPage.Install(root);
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)
             return Fail($"{parsed.Errors[0].Message} See {PathOf(parsed.CommandResult)} --help.");
@@ -43,7 +48,8 @@ internal static class Program
 
     private static int Fail(string message)
     {
-        Console.Error.WriteLine("testbed: " + message.ReplaceLineEndings(" "));
+        // One line, but for the errors of a policy file: one line each.
+        Console.Error.WriteLine("testbed: " + message.ReplaceLineEndings("\ntestbed: "));
         return 2;
     }
 }

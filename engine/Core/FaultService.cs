@@ -18,6 +18,7 @@ public sealed partial class FaultService
     private int _pendingCount;
     private readonly FlightControl _flight;
     private bool _held;
+    private Instant _released;
     private bool _draining;
     private Instant _now;
 
@@ -105,7 +106,7 @@ public sealed partial class FaultService
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
             case ServiceEventKind.Idle: OnIdle(); break;
             case ServiceEventKind.Drain: _draining = true; break;
-            case ServiceEventKind.Released: _held = false; break;
+            case ServiceEventKind.Released: (_held, _released) = (false, _now); break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
         return _commands.AsSpan(0, _commandCount);

@@ -8,6 +8,9 @@ namespace Testbed.Core;
 /// </summary>
 internal sealed class FlightControl
 {
+    /// <summary>The smallest amount that is worth a request, 64 KiB.</summary>
+    public const long LittlePages = 16;
+
     private const int Rounds = 8;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
     private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
@@ -59,15 +62,17 @@ internal sealed class FlightControl
         (_inRound, _roundBegan, _roundBytes) = (true, now, 0);
     }
 
-    /// <summary>Pages came of a request that went out at <paramref name="requested"/>; <paramref name="first"/> when they are its first.</summary>
-    public void OnArrived(Instant now, Instant requested, long pages, bool first)
+    /// <summary>Pages came of a request that went out at <paramref name="requested"/>; <paramref name="first"/> when they are its first,
+    /// <paramref name="waiting"/> while threads wait: the window does not grow then.</summary>
+    public void OnArrived(Instant now, Instant requested, long pages, bool first, bool waiting)
     {
         if (!_transfer.AdaptFlight)
             return;
         if (first)
             Measured(now, now - requested);
         _roundBytes += pages << PageNumber.Shift;
-        _window = Math.Min(_window + pages, _ceiling);
+        if (!waiting)
+            _window = Math.Min(_window + pages, _ceiling);
         Apply();
         Duration round = now - _roundBegan;
         if (!_inRound || round < (_roundTrip > ShortestRound ? _roundTrip : ShortestRound))
@@ -103,6 +108,6 @@ internal sealed class FlightControl
     {
         const int Together = 2;
         long largest = _transfer.MaxRequest >> PageNumber.Shift;
-        return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(16, largest), largest) : largest;
+        return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(LittlePages, largest), largest) : largest;
     }
 }

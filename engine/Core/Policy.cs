@@ -95,8 +95,12 @@ public sealed record TransferOptions
     /// <summary>CRIU's way: one lane, one background request of any size, only while no fault is open.</summary>
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
 
-    /// <summary>A daemon's: three lanes, and as much in flight as the link asks for, up to 16 MiB.</summary>
-    public static TransferOptions Adaptive => new() { Lanes = int.Parse(Environment.GetEnvironmentVariable("LANES") ?? "3"), AdaptFlight = true, MaxInFlight = 16 << 20, MaxRequest = 1 << 20, QueueBound = Duration.FromMicroseconds(double.Parse(Environment.GetEnvironmentVariable("QB") ?? "1000")), MinInFlight = long.Parse(Environment.GetEnvironmentVariable("MIN") ?? "262144") };
+    /// <summary>AdaptFlight, where demand and bulk share a lane: for so long after the start bulk all but stops while a thread waits. The
+    /// program answers first; later, what is brought in sooner is waited for by fewer.</summary>
+    public Duration Courtesy { get; init; } = Duration.FromMilliseconds(250);
+
+    /// <summary>A daemon's: one lane for demand and one for bulk, and as much in flight as the link asks for, up to 16 MiB.</summary>
+    public static TransferOptions Adaptive => new() { Lanes = 2, AdaptFlight = true, MinInFlight = 128 * 1024, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };
 
     /// <summary>The lane for a cause, when all are up.</summary>
     public int LaneFor(Cause cause) => cause switch

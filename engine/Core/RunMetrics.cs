@@ -1,7 +1,7 @@
 namespace Testbed.Core;
 
 /// <summary>
-/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 8 bytes per fault that waited; curves and pictures
+/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 16 bytes per fault that waited; curves and pictures
 /// are thinned as they grow, the same way in every run.
 /// </summary>
 public sealed class RunMetrics(long presentPages) : IServiceObserver
@@ -11,6 +11,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     private readonly List<(Instant, long)> _residency = [(Instant.Zero, 0)];
     private readonly List<InstallRecord> _installs = [];
     private readonly List<Duration> _latencies = [];
+    private readonly List<Instant> _resolvedAt = [];
     private long _installStride = 1;
     private long _installsSeen;
     private long _resident;
@@ -68,6 +69,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
         else
             _late++;
         _latencies.Add(latency);
+        _resolvedAt.Add(fault.Resolved);
     }
 
     /// <summary>The result of the run so far.</summary>
@@ -96,6 +98,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             Link = link,
             Mode = mode,
             Latencies = _latencies,
+            ResolvedAt = _resolvedAt,
             DemandFaults = _demand,
             LateFaults = _late,
             ZeroFaults = _zero,

@@ -153,7 +153,7 @@ public sealed class LazyPagesDaemon : IDisposable
 
     private void Start(CancellationToken cancel)
     {
-        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer && Environment.GetEnvironmentVariable("ADAPT") is null ? TransferOptions.Criu : TransferOptions.Adaptive);
+        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : TransferOptions.Adaptive);
         MemoryImage ImageOf(ServedProcess process) => _memory.Find(m => m.Pid == process.SourcePid).Image;
         TotalPages = _processes.Sum(p => ImageOf(p).PresentPages);
         _trace = _options.TracePath is { } path && _processes.Count > 0 ? TraceWriter.Create(path, Header(_processes[0], ImageOf(_processes[0]))) : null;

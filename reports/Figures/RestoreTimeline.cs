@@ -28,7 +28,7 @@ public static class RestoreTimeline
     public static FigureSheet Draw(IReadOnlyList<RestoreSeries> series)
     {
         LegendEntry[] legend = [.. series.Select((s, i) => new LegendEntry(s.Name, Palette.Series(i)))];
-        var grid = new PanelGrid(legend, [""], ["", ""], 92, left: 44);
+        var grid = new PanelGrid(FigureStyle.Report, legend, [""], ["", ""], 92, left: 44);
         // A little beyond the last moment at which all was in; after that all are alike.
         double end = series.Max(s => MedianAllIn(s).Seconds) * 1.15;
         var rates = series.Select(s => Bin(s, end, (bin, rounds) => bin.Count / (end / Bins * rounds))).ToList();

@@ -5,6 +5,7 @@ namespace Benchmarks;
 
 /// <summary>Every benchmark runs, in small.</summary>
 [TestFixture]
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class SmokeTests
 {
     [Test]
@@ -12,6 +13,14 @@ public sealed class SmokeTests
     {
         ulong first = Speed.Run(2000, 1, TextWriter.Null);
         Assert.That(Speed.Run(2000, 2, TestContext.Out), Is.EqualTo(first));
+    }
+
+    [Test]
+    public void Our_page_server_is_measured()
+    {
+        using var output = new StringWriter();
+        ServerSpeed.Run(1024, 1, "ours", output);
+        Assert.That(output.ToString(), Does.Contain("ours median"));
     }
 
     [Test]

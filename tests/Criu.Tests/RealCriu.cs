@@ -46,12 +46,12 @@ internal static class RealCriu
     public static void SetPipeLimit(string value) => File.WriteAllText(PipeLimit, value);
 
     /// <summary>Runs a program to its end, and until nobody holds its output any more.</summary>
-    public static Outcome Run(string program, string[] arguments)
+    public static Outcome Run(string program, string[] arguments, int seconds = 60)
     {
         using Process process = Start(program, arguments);
         process.StandardInput.Close();
         Task<string> output = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        if (!Task.WaitAll([output, errors], TimeSpan.FromSeconds(60)))
+        if (!Task.WaitAll([output, errors], TimeSpan.FromSeconds(seconds)))
         {
             process.Kill();
             throw new TimeoutException($"{program} {string.Join(' ', arguments)}");
@@ -67,7 +67,7 @@ internal static class RealCriu
         RedirectStandardError = true,
     })!;
 
-    private static string Root()
+    public static string Root()
     {
         DirectoryInfo? folder = new(AppContext.BaseDirectory);
         while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Testbed.sln")))
@@ -105,6 +105,10 @@ internal sealed class Side : IDisposable
         cd /
         setsid {{command}} </dev/null >/dev/null 2>&1 &
         """);
+
+    /// <summary>The processes that were launched here, as the machine numbers them.</summary>
+    public IEnumerable<int> Processes =>
+        File.ReadAllText($"/proc/{_init}/task/{_init}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse);
 
     public void Dispose()
     {

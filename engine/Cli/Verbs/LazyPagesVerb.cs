@@ -19,7 +19,7 @@ internal static class LazyPagesVerb
         var policy = new Option<string>("--policy")
         {
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
-            DefaultValueFactory = _ => "bubbling",
+            DefaultValueFactory = _ => "demand + criu",
         };
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
         var recording = new Option<string?>("--recording") { Description = "an earlier trace, for policies that go by one" };

@@ -11,6 +11,7 @@ internal static class LiveVerb
     {
         var file = new Argument<string>("SCENARIO") { Description = "a scenario file that names a workload" };
         var output = Options.Output("directory of the report and the traces; default: reports/out/NAME-live");
+        var policyFiles = Options.PolicyFiles();
         var command = new Command("live", """
             Run a scenario's workload for real, under all its policies over all its links, with pages coming from our page server
             over a shaped link; then replay the same from a capture, and put both side by side.
@@ -18,14 +19,14 @@ internal static class LiveVerb
             Example:
               testbed live scenarios/redis.json
             """)
-        { file, output };
-        command.SetAction(parsed => Live(parsed.GetRequiredValue(file), parsed.GetValue(output)));
+        { file, output, policyFiles };
+        command.SetAction(parsed => Live(parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetRequiredValue(policyFiles)));
         return command;
     }
 
-    private static void Live(string file, string? output)
+    private static void Live(string file, string? output, string[] policyFiles)
     {
-        Scenario scenario = Scenario.FromFile(file);
+        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), policyFiles);
         string directory = output ?? Path.Combine("reports", "out", scenario.Name + "-live");
         using var interrupt = new Interrupt();
         using var progress = new Progress();
