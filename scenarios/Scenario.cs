@@ -43,6 +43,10 @@ public sealed partial record Scenario
     [Description("How requests are carried, for all policies; when absent, as each policy has it by default")]
     public TransferSettings? Transfer { get; init; }
 
+    /// <summary>What the host of the replays charges: a calibration by name; null: the reference.</summary>
+    [Description("What the host of the replays charges: a file of this name in calibrations/; when absent, the reference")]
+    public string? Calibration { get; init; }
+
     /// <summary>Seeds every random choice.</summary>
     [Description("Seeds every random choice")]
     public ulong Seed { get; set; } = 1;
@@ -58,6 +62,11 @@ public sealed partial record Scenario
     /// <summary>The trace's absolute path, or null.</summary>
     [JsonIgnore]
     public string? TraceFile => Trace is null ? null : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(File)!, Trace));
+
+    /// <summary>The calibration's absolute path, or null.</summary>
+    [JsonIgnore]
+    public string? CalibrationFile => Calibration is null ? null
+        : Path.Combine(Path.GetDirectoryName(File)!, "calibrations", Calibration + ".json");
 
     /// <summary>Reads and checks a scenario file. The trace need not be there yet; the workload file must.</summary>
     /// <exception cref="BadInputException">Names file, field, what is wrong and what is expected.</exception>
@@ -85,6 +94,8 @@ public sealed partial record Scenario
         field.Require("trace", Trace is null || (Trace.Length > 0 && !Path.IsPathRooted(Trace)), $"\"{Trace}\"", "a path relative to the scenario file");
         if (Workload is not null)
             field.Name("workload", Workload);
+        if (Calibration is not null)
+            field.Name("calibration", Calibration);
         field.Unique("policies", Policies);
         for (int i = 0; i < Policies.Count; i++)
             field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value");
