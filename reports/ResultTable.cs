@@ -11,7 +11,7 @@ public static class ResultTable
     private static readonly string[] s_keys =
     [
         "demand_faults", "late_faults", "latency_p50_us", "latency_p90_us", "latency_p99_us", "latency_p999_us", "latency_max_us",
-        "total_stall_s", "first_response_s", "resident_50_s", "resident_90_s", "resident_99_s", "resident_100_s", "bytes", "prefetch_issued", "prefetch_useful", "prefetch_late", "prefetch_unused",
+        "total_stall_s", "waiting_s", "workload_s", "first_response_s", "resident_50_s", "resident_90_s", "resident_99_s", "resident_100_s", "bytes", "prefetch_issued", "prefetch_useful", "prefetch_late", "prefetch_unused",
     ];
 
     /// <summary>The table; lines end with a line feed and are as wide as they must be.</summary>
@@ -26,7 +26,7 @@ public static class ResultTable
         var titles = new Dictionary<int, string>();
         foreach (var block in summaries.GroupBy(s => (s.Run.Workload, s.Run.Mode, s.Run.Link)))
         {
-            titles[rows.Count] = $"{block.Key.Workload}, {block.Key.Mode.ToString().ToLowerInvariant()}, {block.Key.Link}";
+            titles[rows.Count] = $"{block.Key.Workload}, {block.Key.Mode.ToString().ToLowerInvariant()}, {block.Key.Link}{BoundOf(block.First().Run)}";
             rows.Add(null);
             Summary[] group = [.. block.OrderBy(s => s.Run.TotalStall)];
             foreach (Summary s in group)
@@ -34,6 +34,9 @@ public static class ResultTable
         }
         return Align(rows, titles);
     }
+
+    private static string BoundOf(RunResult run) => run.Bound is not { } bound ? ""
+        : $"; no policy can wait less than {Column.Human(bound.Waiting)} or end before {Column.Human(bound.WorkloadTime)}";
 
     /// <summary>Whether <paramref name="s"/> shows the lowest number of its group, and not all show the same.</summary>
     internal static bool IsBest(Column column, Summary s, IReadOnlyList<Summary> group)

@@ -51,9 +51,15 @@ internal sealed class ClosedLoop : RunningLoad
     private volatile bool _stop;
     private LoadResult? _result;
 
+    /// <param name="workload">Says how keys are drawn, and over how many connections.</param>
+    /// <param name="connect">Makes a connection, or lends one that lasts.</param>
+    /// <param name="request">What is asked.</param>
+    /// <param name="seed">Draws the keys.</param>
+    /// <param name="duration">After which it ends.</param>
+    /// <param name="requests">Or after so many requests.</param>
     public ClosedLoop(WorkloadFile workload, Func<WorkloadClient> connect, RequestTemplate request, ulong seed, Duration duration, long requests)
     {
-        _perConnection = requests / workload.Load.Connections;
+        _perConnection = Math.Max(1, requests / workload.Load.Connections);
         _end = StartTimestamp + (long)(duration.Seconds * Stopwatch.Frequency);
         _connections = [.. Enumerable.Range(0, workload.Load.Connections).Select(i => new Connection(this, connect, request,
             new KeyChooser(workload.Load.Distribution, workload.Load.Skew, workload.Keys, KeyRandom.Mix(seed + (ulong)i))))];
@@ -83,6 +89,7 @@ internal sealed class ClosedLoop : RunningLoad
         private readonly Func<WorkloadClient> _connect;
         private readonly RequestTemplate _request;
         private readonly KeyChooser _keys;
+        private readonly ByteBuffer _cursor = new();
 
         public Connection(ClosedLoop load, Func<WorkloadClient> connect, RequestTemplate request, KeyChooser keys)
         {
@@ -116,13 +123,19 @@ internal sealed class ClosedLoop : RunningLoad
         private long AskOnce(WorkloadClient client, ByteBuffer request)
         {
             request.Clear();
-            _request.Render(_keys.Next(), request);
+            _request.Render(_keys.Next(), request, _cursor.Written);
             long sent = Stopwatch.GetTimestamp();
             Reply reply = client.Ask(request.Written);
             long answered = Stopwatch.GetTimestamp();
             if (reply.Kind == ReplyKind.Error)
                 Error = reply.ToString();
             Missing += reply.Kind == ReplyKind.Missing ? 1 : 0;
+            if (_request.HasCursor)
+            {
+                _cursor.Clear();
+                int end = reply.Body.IndexOfAny((byte)' ', (byte)'\n');
+                _cursor.Add(end < 0 ? reply.Body : reply.Body[..end]);
+            }
             Samples.Add(new LoadSample(new Instant(Nanoseconds(sent - _load.StartTimestamp)), new Duration(Nanoseconds(answered - sent))));
             return answered;
         }

@@ -1,5 +1,7 @@
 using System.Buffers.Text;
+using System.Globalization;
 using System.Text;
+using System.Text.RegularExpressions;
 using Testbed.Core;
 
 namespace Testbed.Scenarios;
@@ -37,7 +39,7 @@ internal sealed class ByteBuffer
 /// <summary>A request with holes for key and value. Same key, seed and size: same bytes, on any machine.</summary>
 internal sealed class RequestTemplate
 {
-    private enum Part { Literal, Key, Number, Value, Size }
+    private enum Part { Literal, Key, Number, Value, Size, Cursor }
 
     private const string KeyPrefix = "key:";
     private const int KeyDigits = 12;
@@ -51,10 +53,18 @@ internal sealed class RequestTemplate
     /// <summary>Whether it differs from key to key.</summary>
     public bool IsPerKey => _parts.Any(p => p.Kind is Part.Key or Part.Number or Part.Value);
 
+    /// <summary>Whether each depends on the answer before.</summary>
+    public bool HasCursor => _parts.Any(p => p.Kind == Part.Cursor);
+
+    /// <param name="text">As the workload file has it.</param>
+    /// <param name="workload">Gives the number of keys and the size of values.</param>
+    /// <param name="seed">Of the values, and for {seed}.</param>
     public static RequestTemplate Parse(string text, WorkloadFile workload, ulong seed = 1)
     {
         if (text.Length == 0)
             throw new BadInputException("empty; expected a request");
+        if (workload.Protocol == Protocol.Output)
+            return Pattern(text, workload, seed);
         var template = new RequestTemplate((int)workload.ValueSize.Bytes, seed);
         int at = 0;
         while (at < text.Length)
@@ -73,14 +83,24 @@ internal sealed class RequestTemplate
                 "n" => Part.Number,
                 "value" => Part.Value,
                 "size" => Part.Size,
-                _ => throw new BadInputException($"unknown placeholder \"{{{name}}}\"; expected {{key}}, {{n}}, {{value}} or {{size}}"),
-            }, []));
+                "cursor" => Part.Cursor,
+                "keys" or "seed" => Part.Literal,
+                _ => throw new BadInputException($"unknown placeholder \"{{{name}}}\"; expected {{key}}, {{n}}, {{value}}, {{size}}, {{keys}}, {{seed}} or {{cursor}}"),
+            }, name switch
+            {
+                "keys" => Digits((ulong)workload.Keys),
+                "seed" => Digits(seed),
+                _ => [],
+            }));
             at = close + 1;
         }
         return template;
     }
 
-    public void Render(long key, ByteBuffer into)
+    /// <param name="key">The number of the key.</param>
+    /// <param name="into">Where the request goes.</param>
+    /// <param name="cursor">The first word of the answer before; empty: 0.</param>
+    public void Render(long key, ByteBuffer into, ReadOnlySpan<byte> cursor = default)
     {
         foreach ((Part kind, byte[] literal) in _parts)
         {
@@ -90,10 +110,29 @@ internal sealed class RequestTemplate
                 case Part.Key: AddKey(key, into); break;
                 case Part.Number: into.AddNumber(key); break;
                 case Part.Size: into.AddNumber(_valueSize); break;
+                case Part.Cursor: into.Add(cursor.IsEmpty ? "0"u8 : cursor); break;
                 default: AddValue(key, into); break;
             }
         }
     }
+
+    /// <summary>A regular expression has braces of its own.</summary>
+    private static RequestTemplate Pattern(string text, WorkloadFile workload, ulong seed)
+    {
+        try
+        {
+            _ = new Regex(text);
+        }
+        catch (ArgumentException e)
+        {
+            throw new BadInputException($"\"{text}\": {e.Message}; expected a regular expression", e);
+        }
+        var template = new RequestTemplate((int)workload.ValueSize.Bytes, seed);
+        template._parts.Add((Part.Literal, Encoding.UTF8.GetBytes(text)));
+        return template;
+    }
+
+    private static byte[] Digits(ulong number) => Encoding.ASCII.GetBytes(number.ToString(CultureInfo.InvariantCulture));
 
     private static void AddKey(long key, ByteBuffer into)
     {

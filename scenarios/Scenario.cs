@@ -104,7 +104,7 @@ public sealed partial record Scenario
         field.Range("live.repetitions", Live.Repetitions, 1, 1000);
         field.Range("live.duration", Live.Duration, Duration.FromMilliseconds(100), Duration.FromSeconds(86400));
         field.Range("live.requests", Live.Requests, 1, 1_000_000_000_000);
-        _ = Workload is null ? null : field.Require("workload", System.IO.File.Exists(
+        _ = Workload is null ? null : field.Require("workload", WorkloadFile.Exists(
             Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json")), $"\"{Workload}\" has no file", $"workloads/{Workload}.json beside the scenario");
     }
 

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using Mono.Unix.Native;
 using Testbed.Core;
 
 namespace Testbed.Scenarios;
@@ -11,7 +12,20 @@ namespace Testbed.Scenarios;
 public readonly record struct MissingProgram(string Program, string Package)
 {
     /// <summary>One line that says what to do.</summary>
-    public override string ToString() => $"{Program} is not installed; as root: apt-get install {Package} (or scenarios/setup/debian.sh for all)";
+    public override string ToString() => Package.Length == 0 ? $"{Program} is not on PATH; expected it where the testbed runs" : $"{Program} is not installed; as root: apt-get install {Package} (or scenarios/setup/debian.sh for all)";
+}
+
+/// <summary>Where the program of a workload runs.</summary>
+public sealed record WorkloadHost
+{
+    /// <summary>Where it listens: {address}.</summary>
+    public IPAddress Address { get; init; } = IPAddress.Loopback;
+
+    /// <summary>And the port; null: a free one of this network namespace.</summary>
+    public int? Port { get; init; }
+
+    /// <summary>What its command line begins with, to enter namespaces: <c>nsenter -t 4711 -n</c>.</summary>
+    public IReadOnlyList<string> Prefix { get; init; } = [];
 }
 
 /// <summary>Starts the real program of a workload file.</summary>
@@ -24,24 +38,29 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
     public IReadOnlyList<MissingProgram> Missing() =>
         [.. file.Programs.Where(p => FindProgram(p.Key) is null).Select(p => new MissingProgram(p.Key, p.Value))];
 
-    /// <summary>Starts the program and waits until it answers.</summary>
+    /// <summary>Prepares what the program needs, starts it and waits until it answers.</summary>
+    /// <param name="host">Where it runs; null: here.</param>
     /// <exception cref="BadInputException">A program is missing, or it ended or did not answer in time: with its last line of output.</exception>
-    public RunningWorkload Start()
+    public RunningWorkload Start(WorkloadHost? host = null)
     {
+        host ??= new WorkloadHost();
         if (Missing() is [var missing, ..])
             throw new BadInputException($"{file.File}: {missing}");
         string folder = Directory.CreateTempSubdirectory($"testbed-{file.Name}-").FullName;
         var places = new Dictionary<string, string>
         {
-            ["port"] = FreePort().ToString(CultureInfo.InvariantCulture),
+            ["address"] = host.Address.ToString(),
+            ["port"] = (host.Port ?? FreePort()).ToString(CultureInfo.InvariantCulture),
             ["dir"] = folder,
             ["unixsocket"] = Path.Combine(folder, "socket"),
             ["here"] = Path.GetDirectoryName(file.File)!,
+            ["keys"] = file.Keys.ToString(CultureInfo.InvariantCulture),
         };
         RunningWorkload? running = null;
         try
         {
-            running = new RunningWorkload(file, seed, folder, places);
+            Prepare(folder, places);
+            running = new RunningWorkload(file, seed, folder, places, host.Prefix);
             running.WaitUntilReady();
             return running;
         }
@@ -52,6 +71,37 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
             running?.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A program of the workload, as its user, entered through the prefix.</summary>
+    internal static ChildProcess Child(
+        WorkloadFile file, IReadOnlyList<string> prefix, IReadOnlyList<string> command, Dictionary<string, string> environment, string folder, string log)
+    {
+        string[] user = file.User is { } name ? ["setpriv", $"--reuid={name}", $"--regid={name}", "--clear-groups"] : [];
+        string[] all = [.. prefix, .. user, .. command];
+        return new ChildProcess(all[0], all[1..], environment, folder, log);
+    }
+
+    private void Prepare(string folder, Dictionary<string, string> places)
+    {
+        if (file.User is { } user)
+            GiveTo(user, folder);
+        foreach (ProgramCall call in file.Prepare)
+        {
+            using ChildProcess child = Child(file, [], [Expand(call.Command, places), .. call.Arguments.Select(a => Expand(a, places))],
+                [], folder, Path.Combine(folder, Path.GetFileName(call.Command) + ".log"));
+            int code = child.WaitForExit();
+            if (code != 0)
+                throw new BadInputException($"{file.File}: prepare: {call.Command} ended with exit code {code}: {child.LastLogLine()}");
+        }
+    }
+
+    private void GiveTo(string user, string folder)
+    {
+        Passwd entry = Syscall.getpwnam(user)
+            ?? throw new BadInputException($"{file.File}: $.user: \"{user}\" is not known here; expected a user that its package makes");
+        if (Syscall.chown(folder, entry.pw_uid, entry.pw_gid) != 0)
+            throw new BadInputException($"{file.File}: $.user: the folder cannot be given to {user} ({Stdlib.strerror(Stdlib.GetLastError())}); run as root");
     }
 
     internal static string? FindProgram(string name) => Path.IsPathRooted(name)

@@ -36,11 +36,17 @@ public readonly ref struct Reply(ReplyKind kind, ReadOnlySpan<byte> body)
 /// </summary>
 public abstract class WorkloadClient : IDisposable
 {
-    private readonly Socket _socket;
+    private readonly Socket? _socket;
     private byte[] _input = new byte[64 * 1024];
     private int _start, _end;
 
     internal ByteBuffer Output { get; } = new();
+
+    /// <summary>A connection that outlasts the step that uses it: disposing it does nothing, <see cref="Close"/> ends it.</summary>
+    internal bool IsKept { get; set; }
+
+    /// <summary>For what is no connection.</summary>
+    private protected WorkloadClient() { }
 
     /// <summary>Connects. Reads and writes that take longer than <paramref name="timeout"/> fail.</summary>
     /// <exception cref="SocketException">Nobody listens there, or not in time.</exception>
@@ -71,6 +77,7 @@ public abstract class WorkloadClient : IDisposable
     {
         Protocol.Resp => new RespClient(endpoint, timeout),
         Protocol.Memcached => new MemcachedClient(endpoint, timeout),
+        Protocol.Postgres => new PostgresClient(endpoint, timeout),
         _ => new LineClient(endpoint, timeout),
     };
 
@@ -78,11 +85,11 @@ public abstract class WorkloadClient : IDisposable
     public abstract void Add(ReadOnlySpan<byte> request);
 
     /// <summary>Sends what was added.</summary>
-    public void Flush()
+    public virtual void Flush()
     {
         ReadOnlySpan<byte> left = Output.Written;
         while (!left.IsEmpty)
-            left = left[_socket.Send(left)..];
+            left = left[_socket!.Send(left)..];
         Output.Clear();
     }
 
@@ -138,7 +145,7 @@ public abstract class WorkloadClient : IDisposable
         }
         if (_end == _input.Length)
             Array.Resize(ref _input, _input.Length * 2);
-        int count = _socket.Receive(_input, _end, _input.Length - _end, SocketFlags.None);
+        int count = _socket!.Receive(_input, _end, _input.Length - _end, SocketFlags.None);
         if (count == 0)
             throw new IOException("the program closed the connection");
         _end += count;
@@ -147,7 +154,11 @@ public abstract class WorkloadClient : IDisposable
     /// <summary>Closes the connection, which also ends a <see cref="Receive"/> on another thread.</summary>
     public void Dispose()
     {
-        _socket.Dispose();
+        if (!IsKept)
+            Close();
         GC.SuppressFinalize(this);
     }
+
+    /// <summary>As <see cref="Dispose"/>, also when the connection is a kept one.</summary>
+    internal void Close() => _socket?.Dispose();
 }

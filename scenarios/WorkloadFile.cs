@@ -16,6 +16,12 @@ public enum Protocol
 
     /// <summary>One line asked, one line answered. An answer that begins with "error" is one; "missing" is a missing key.</summary>
     Line,
+
+    /// <summary>PostgreSQL's protocol, version 3, simple queries, user and database postgres. The answer is the rows.</summary>
+    Postgres,
+
+    /// <summary>The program is not spoken to: it works by itself, and a request is a regular expression for a line that it prints.</summary>
+    Output,
 }
 
 /// <summary>How keys are drawn.</summary>
@@ -78,6 +84,22 @@ public sealed record LoadStep
     /// <summary>The skew of zipf, above 0 and below 1.</summary>
     [Description("The skew of zipf, above 0 and below 1")]
     public double Skew { get; set; } = 0.99;
+
+    /// <summary>How many requests make a capture of the corpus, 1 to a trillion; absent: until the time is up.</summary>
+    [Description("How many requests make a capture of the corpus, 1 to a trillion; absent: until the time is up")]
+    public long Requests { get; set; } = WorkloadFile.Unlimited;
+}
+
+/// <summary>The same workload in a size that runs in seconds, for tests and CI.</summary>
+public sealed record SmallSize
+{
+    /// <summary>How many keys.</summary>
+    [Description("How many keys")]
+    public required long Keys { get; init; }
+
+    /// <summary>How many requests make a capture.</summary>
+    [Description("How many requests make a capture")]
+    public long Requests { get; set; } = WorkloadFile.Unlimited;
 }
 
 /// <summary>How the data is checked: one request whose answer is the digest; without it every key is read back and hashed.</summary>
@@ -98,12 +120,18 @@ public sealed record StopStep
 
 /// <summary>
 /// How a real, unmodified program is started, filled, loaded, checked and stopped: one JSON file each. In command,
-/// arguments and environment stand {port} (a free TCP port), {dir} (a new folder, removed at the end),
-/// {unixsocket} (a path in it) and {here} (the folder of the file); in requests {key} (key:000000000012, the names
-/// that redis-benchmark uses), {n} (its number), {value} and {size} (its bytes).
+/// arguments and environment stand {address} (where to listen), {port} (a free TCP port), {dir} (a new folder, removed
+/// at the end), {unixsocket} (a path in it), {here} (the folder of the file) and {keys}; in requests {key}
+/// (key:000000000012, the names that redis-benchmark uses), {n} (its number), {value} and {size} (its bytes), {keys},
+/// {seed} (of the load) and {cursor} (the first word of the answer before, at first 0).
 /// </summary>
 public sealed record WorkloadFile
 {
+    /// <summary>So many requests that the time is up before.</summary>
+    public const long Unlimited = 1_000_000_000_000;
+
+    private const string SmallSuffix = "-small";
+
     /// <summary>The schema that editors check against; not used otherwise.</summary>
     [JsonPropertyName("$schema")]
     public string? Schema { get; init; }
@@ -116,9 +144,17 @@ public sealed record WorkloadFile
     [Description("One sentence for people")]
     public required string Description { get; init; }
 
-    /// <summary>The programs that it needs, each with the Debian package that has it.</summary>
-    [Description("The programs that it needs, each with the Debian package that has it")]
+    /// <summary>The programs that it needs, each with the Debian package that has it; empty: what is there wherever the testbed runs.</summary>
+    [Description("The programs that it needs, each with the Debian package that has it; an empty one is there wherever the testbed runs")]
     public required IReadOnlyDictionary<string, string> Programs { get; init; }
+
+    /// <summary>Programs that are run in {dir} before the start, one after the other.</summary>
+    [Description("Programs that are run in {dir} before the start, one after the other: to compile, to make an empty database")]
+    public IReadOnlyList<ProgramCall> Prepare { get; set; } = [];
+
+    /// <summary>The user to run it as, for programs that refuse to be root; absent: whoever runs the testbed.</summary>
+    [Description("The user to run it as, for programs that refuse to be root; absent: whoever runs the testbed")]
+    public string? User { get; init; }
 
     /// <summary>The program to be restored.</summary>
     [Description("The program to be restored: a name on PATH or an absolute path")]
@@ -135,6 +171,10 @@ public sealed record WorkloadFile
     /// <summary>How it is spoken to, over {unixsocket} when an argument has it, otherwise over {port}.</summary>
     [Description("How it is spoken to, over {unixsocket} when an argument has it, otherwise over {port}")]
     public required Protocol Protocol { get; init; }
+
+    /// <summary>A request whose answer is the id of the process to be restored.</summary>
+    [Description("When it is not the started process that is restored but one that serves a connection: a request whose answer is its process id. The connection is then kept for all steps")]
+    public string? Target { get; init; }
 
     /// <summary>How many keys, 1 to 1,000,000,000.</summary>
     [Description("How many keys, 1 to 1000000000")]
@@ -168,6 +208,10 @@ public sealed record WorkloadFile
     [Description("How it is stopped")]
     public StopStep Stop { get; set; } = new();
 
+    /// <summary>The same in a size that runs in seconds: its name ends in -small. A workload that has it is part of the corpus.</summary>
+    [Description("The same in a size that runs in seconds, for tests and CI; its name is this one's with -small behind. A workload that has it is part of the corpus")]
+    public SmallSize? Small { get; init; }
+
     /// <summary>The file that it was read from, as an absolute path.</summary>
     [JsonIgnore]
     public string File { get; private init; } = "";
@@ -179,13 +223,32 @@ public sealed record WorkloadFile
     /// <summary>The JSON schema of workload files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.WorkloadFile, "Workload");
 
-    /// <summary>Reads and checks a workload file. The programs need not be installed: see <see cref="Workload.Missing"/>.</summary>
+    /// <summary>
+    /// Reads and checks a workload file. The programs need not be installed: see <see cref="Workload.Missing"/>.
+    /// <c>NAME-small.json</c> stands for the small size in <c>NAME.json</c>.
+    /// </summary>
     /// <exception cref="BadInputException">Names file, field, what is wrong and what is expected.</exception>
     public static WorkloadFile FromFile(string file)
     {
-        WorkloadFile workload = StrictJson.Load(file, ScenarioJson.Default.WorkloadFile) with { File = Path.GetFullPath(file) };
-        workload.CheckFields(file);
-        return workload;
+        string full = FullSizeFile(file);
+        WorkloadFile workload = StrictJson.Load(full, ScenarioJson.Default.WorkloadFile) with { File = Path.GetFullPath(full) };
+        workload.CheckFields(full);
+        return full == file ? workload : workload.InSmall();
+    }
+
+    /// <summary>Whether <see cref="FromFile"/> finds something under this name.</summary>
+    public static bool Exists(string file) => System.IO.File.Exists(FullSizeFile(file));
+
+    /// <summary>The workload in its small size.</summary>
+    /// <exception cref="BadInputException">It has none.</exception>
+    public WorkloadFile InSmall() => Small is not { } small
+        ? throw new BadInputException($"{File}: $.small: missing; expected the keys and requests of a small size")
+        : this with { Name = Name + SmallSuffix, Keys = small.Keys, Load = Load with { Requests = small.Requests }, Small = null };
+
+    private static string FullSizeFile(string file)
+    {
+        string end = SmallSuffix + ".json";
+        return file.EndsWith(end, StringComparison.Ordinal) && !System.IO.File.Exists(file) ? file[..^end.Length] + ".json" : file;
     }
 
     private void CheckFields(string file)
@@ -193,9 +256,9 @@ public sealed record WorkloadFile
         var field = new FieldCheck(file);
         field.Name("name", Name);
         field.Require("name", Path.GetFileNameWithoutExtension(file) == Name, $"\"{Name}\"", $"the file's own name, \"{Path.GetFileNameWithoutExtension(file)}\"");
-        foreach (string? program in (string?[])[Command, Load.Program?.Command, Fill.Program?.Command])
+        foreach (string? program in (string?[])[Command, Load.Program?.Command, Fill.Program?.Command, .. Prepare.Select(p => p.Command)])
         {
-            if (program is not null)
+            if (program is not null && !program.StartsWith("{dir}/", StringComparison.Ordinal))
                 field.Require("programs", Programs.ContainsKey(program), $"no package for \"{program}\"", "each program with its Debian package");
         }
         field.Strings("arguments", Arguments);
@@ -203,7 +266,9 @@ public sealed record WorkloadFile
         field.Strings("load.program.arguments", Load.Program?.Arguments ?? []);
         field.Strings("programs", Programs.Values);
         field.Strings("environment", Environment.Values);
-        field.Require("arguments", UsesUnixSocket || Arguments.Any(a => a.Contains("{port}", StringComparison.Ordinal)),
+        for (int i = 0; i < Prepare.Count; i++)
+            field.Strings($"prepare[{i}].arguments", Prepare[i].Arguments);
+        field.Require("arguments", Protocol == Protocol.Output || UsesUnixSocket || Arguments.Any(a => a.Contains("{port}", StringComparison.Ordinal)),
             "neither {port} nor {unixsocket}", "one of them, so that the program can be reached");
         field.Range("keys", Keys, 1, 1_000_000_000);
         field.Range("valueSize", ValueSize, new ByteSize(1), new ByteSize(1_000_000));
@@ -211,12 +276,18 @@ public sealed record WorkloadFile
         field.Range("stop.timeout", Stop.Timeout, Duration.Zero, Duration.FromSeconds(3600));
         field.Range("load.connections", Load.Connections, 1, 256);
         field.Range("load.skew", Load.Skew, 0.01, 0.999);
+        field.Range("load.requests", Load.Requests, 1, Unlimited);
+        field.Range("small.keys", Small?.Keys ?? 1, 1, Keys);
+        field.Range("small.requests", Small?.Requests ?? 1, 1, Unlimited);
+        field.Require("load.connections", Load.Connections == 1 || (Target is null && Protocol != Protocol.Output), $"{Load.Connections}",
+            "1: a process that serves one connection, or is not spoken to, has no more");
         field.Require("fill", Fill.Request is null != Fill.Program is null, "both or none of request and program", "one of them");
         field.Require("load", Load.Request is null != Load.Program is null, "both or none of request and program", "one of them");
         CheckRequest("firstResponse", FirstResponse);
         CheckRequest("fill.request", Fill.Request);
         CheckRequest("load.request", Load.Request);
         CheckRequest("check.request", Check.Request);
+        CheckRequest("target", Target);
 
         void CheckRequest(string path, string? request)
         {

@@ -24,6 +24,8 @@ internal static class Experiment
         (PolicySpec Policy, LinkSpec Link)[] runs =
             [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
         HostCosts costs = calibration.ToCosts();
+        Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
+            link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
         var results = new RunResult[runs.Length];
         Parallel.For(0, runs.Length, i => results[i] = Simulation.Run(
             workload,
@@ -33,6 +35,7 @@ internal static class Experiment
                 Costs = costs,
                 Seed = scenario.Seed,
                 Recording = recording,
+                Bound = bounds[runs[i].Link.Text],
             }));
         return results;
     }

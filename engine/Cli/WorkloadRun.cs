@@ -24,9 +24,12 @@ internal sealed class WorkloadRun : IDisposable
         {
             _running.Fill();
             _digest = _running.Check();
-            // Our own client's code is compiled now, and not on the first run's time.
-            using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(1), 1000);
-            _ = warmUp.Wait();
+            // Our own client's code is compiled now, and not on the first run's time. What works by itself needs no client.
+            if (file.Protocol != Protocol.Output)
+            {
+                using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(1), 1000, ~seed);
+                _ = warmUp.Wait();
+            }
         }
         catch
         {
@@ -36,14 +39,19 @@ internal sealed class WorkloadRun : IDisposable
     }
 
     /// <summary>Takes the memory, waits for the first response, runs the load to its end, and brings everything back.</summary>
+    /// <param name="options">How.</param>
+    /// <param name="duration">The longest that the load may take.</param>
+    /// <param name="requests">Its requests.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    /// <param name="loadSeed">Draws the keys of the load; null: the seed of the values.</param>
     /// <exception cref="BadInputException">It cannot be done, or the load failed.</exception>
-    public LiveEnd Run(LiveOptions options, Duration duration, long requests, CancellationToken cancel)
+    public LiveEnd Run(LiveOptions options, Duration duration, long requests, CancellationToken cancel, ulong? loadSeed = null)
     {
         using LiveSession session = LiveSession.Begin(
             _running.Pid, options, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
         _ = _running.FirstResponse();
         session.TimeToFirstResponse = session.Elapsed;
-        using (RunningLoad load = _running.StartLoad(duration, requests))
+        using (RunningLoad load = _running.StartLoad(duration, requests, loadSeed))
         {
             session.WaitWhile(() => !load.HasEnded,
                 () => _progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), cancel);

@@ -69,6 +69,15 @@ public enum RunMode : byte
     Live,
 }
 
+/// <summary>
+/// What no policy can beat for a workload over a link, computed from when pages can cross the link at the earliest.
+/// </summary>
+/// <param name="WorkloadTime">Of <see cref="RunResult.WorkloadTime"/>.</param>
+/// <param name="TimeToFirstResponse">Of <see cref="RunResult.TimeToFirstResponse"/>; null where the workload defines none.</param>
+/// <param name="Waiting">Of <see cref="RunResult.Waiting"/>.</param>
+/// <param name="AllIn">Of the time when all pages are in, where they come in at all.</param>
+public sealed record LinkBound(Duration WorkloadTime, Duration? TimeToFirstResponse, Duration Waiting, Duration AllIn);
+
 /// <summary>Everything that one run of one policy over one link on one workload gave.</summary>
 public sealed class RunResult
 {
@@ -98,6 +107,14 @@ public sealed class RunResult
 
     /// <summary>The sum of all latencies, of zero faults too, over all threads.</summary>
     public required Duration TotalStall { get; init; }
+
+    /// <summary>The sum of all waiting as the threads see it, from the touch until the thread runs again: beside
+    /// <see cref="TotalStall"/> the ways from the touch to the daemon and back, and the time until the daemon turned to the fault.
+    /// Known in replay only; null live.</summary>
+    public Duration? Waiting { get; init; }
+
+    /// <summary>What no policy can beat on this workload and link; null live, and where nobody asked for it.</summary>
+    public LinkBound? Bound { get; init; }
 
     /// <summary>From resume to the workload's first answer; null where the workload defines none.</summary>
     public Duration? TimeToFirstResponse { get; init; }

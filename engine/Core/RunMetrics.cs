@@ -79,9 +79,12 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     /// <param name="prefetch">The fate of prefetched pages.</param>
     /// <param name="commandHash">The fault service's hash.</param>
     /// <param name="firstResponse">Time to first response, where known.</param>
+    /// <param name="waiting">The waiting as the threads see it, where known.</param>
+    /// <param name="bound">What no policy can beat, where known.</param>
     public RunResult ToResult(
         string workload, string policy, string link, RunMode mode, Duration workloadTime,
-        PrefetchCounts prefetch, ulong commandHash, Duration? firstResponse)
+        PrefetchCounts prefetch, ulong commandHash, Duration? firstResponse,
+        Duration? waiting = null, LinkBound? bound = null)
     {
         if (_lastRecorded != _resident)
             _residency.Add((_last, _resident));
@@ -97,6 +100,8 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             LateFaults = _late,
             ZeroFaults = _zero,
             TotalStall = new Duration(_stall),
+            Waiting = waiting,
+            Bound = bound,
             TimeToFirstResponse = firstResponse,
             WorkloadTime = workloadTime,
             TotalPages = presentPages,

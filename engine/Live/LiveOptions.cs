@@ -40,6 +40,12 @@ public sealed record LiveOptions
     /// <summary>Where the images go and stay; null: to a temporary directory that is deleted at the end.</summary>
     public string? ImagesPath { get; init; }
 
+    /// <summary>What else the trace is to say about itself, by name.</summary>
+    public IReadOnlyDictionary<string, string> TraceProperties { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Whether a sample of the pages is looked at, for the trace (<see cref="Traces.PageContent"/>): prolongs the stop by 0.1 s.</summary>
+    public bool DescribeContent { get; init; }
+
     /// <summary>How the program was called, for the trace.</summary>
     public string ToolCommandLine { get; init; } = "";
 

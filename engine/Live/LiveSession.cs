@@ -313,6 +313,8 @@ public sealed class LiveSession : IDisposable
             Seed = _options.Seed,
             Image = evicted.Image,
             ResidentAtStart = evicted.Resident,
+            Properties = new Dictionary<string, string>(_options.TraceProperties.Concat(
+                _options.DescribeContent ? ContentSample.Of(_images!.Pages((uint)_target.Info.Pid), evicted.Image).ToProperties() : [])),
         };
     }
 }

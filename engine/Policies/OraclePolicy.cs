@@ -7,12 +7,11 @@ namespace Testbed.Policies;
 /// at each fault and each idle moment; then the rest in address order.
 /// </summary>
 /// <remarks>
-/// What bound it is: no policy that fetches in touch order, under the same transfer configuration, can have each page
-/// sooner. It is an upper bound on what knowing the order is worth, and no lower bound on stall: it is wrong about
-/// other runs than its recording; with several threads the recorded interleaving is not that of the replay, and stall
-/// summed over threads can be less under another policy (seen: bubbling on node at 100 Mbit/s); and where
-/// requests and installs cost more than bytes, fetching neighbours together ahead of their time may beat it. Batch
-/// does that: a request also takes the pages next to its page that are touched within that many touches.
+/// A policy, and so no bound: what nobody can beat is computed (LowerBound of the replay, in every comparison), and one
+/// thread's oracle on a link that is slower than the host attains it. With several threads the recorded interleaving is
+/// not that of the replay, and the waiting summed over threads can be less under another policy (bubbling, on node over
+/// 100 Mbit/s). Where requests and installs cost more than bytes, fetching neighbours together ahead of their time may
+/// beat it. Batch does that: a request also takes the pages next to its page that are touched within that many touches.
 /// </remarks>
 [Policy("oracle", "knows the trace: the pages in the order of their touches, all budget in flight",
     Source = "Cao, Felten, Karlin and Li, A Study of Integrated Prefetching and Caching Strategies, SIGMETRICS 1995 (aggressive)")]

@@ -20,6 +20,9 @@ public sealed record ReplayOptions(PolicySpec Policy, LinkParameters Link, strin
 
     /// <summary>What record-and-prefetch policies know; null: the workload's own first touches.</summary>
     public IReadOnlyList<PageNumber>? Recording { get; init; }
+
+    /// <summary>What no policy can beat (<see cref="LowerBound"/>), to be put into the result; the simulation does not look at it.</summary>
+    public LinkBound? Bound { get; init; }
 }
 
 /// <summary>
@@ -61,6 +64,7 @@ public sealed class Simulation : IServiceObserver
     private ServiceEvent _outcome = new(ServiceEventKind.InstallOutcome, Instant.Zero, 0, default);
     private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
+    private long _sumOfEnds;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -111,7 +115,19 @@ public sealed class Simulation : IServiceObserver
         Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
         return _metrics.ToResult(
             _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
-            new Duration(_workloadEnd), prefetch, _service.CommandHash, first);
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, Waiting(), _options.Bound);
+    }
+
+    /// <summary>A thread waits when it does not think.</summary>
+    private Duration Waiting()
+    {
+        long thinking = 0;
+        foreach (TouchSequence touches in _workload.Threads)
+        {
+            foreach (long think in touches.Think)
+                thinking += Math.Max(0, think - _thinkSaved);
+        }
+        return new Duration(_sumOfEnds - thinking);
     }
 
     /// <summary>The next event; false when there is none.</summary>
@@ -199,6 +215,7 @@ public sealed class Simulation : IServiceObserver
             return true;
         _cursor[thread] = cursor;
         _workloadEnd = Math.Max(_workloadEnd, time);
+        _sumOfEnds += time;
         return false;
     }
 
@@ -361,7 +378,7 @@ public sealed class Simulation : IServiceObserver
             // What is late delays what is behind it: one thread sends all, and one takes all in.
             long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, d.Due.Nanoseconds - _lastDeparture, _delayInterval);
             _lastDeparture = d.Due.Nanoseconds;
-            _lastArrival = Math.Max(Math.Max(_lastArrival, now), due);
+            _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
             _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
         }
         _events.SetLink(_link.NextStart.Nanoseconds);

@@ -11,6 +11,8 @@ memcached:/usr/bin/memcached
 python3:/usr/bin/python3
 nodejs:/usr/bin/node
 openjdk-17-jdk-headless:/usr/bin/javac
+postgresql-15:/usr/lib/postgresql/15/bin/postgres
+rocksdb-tools:/usr/bin/db_bench
 gcc:/usr/bin/gcc
 libc6-dev:/usr/include/stdio.h
 linux-libc-dev:/usr/include/linux/userfaultfd.h

@@ -11,7 +11,7 @@ import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.zip.CRC32;
 
-/** A map behind a TCP port, a thread for each connection, a line asked and a line answered: SET n value, GET n, CHECK, PING. */
+/** A map behind a TCP port, a thread for each connection, a line asked and a line answered: SET n value, GET n, CHECK, PING; port and address are given. */
 public final class JavaMap {
     private static final Map<Long, String> TABLE = new ConcurrentHashMap<>();
 
@@ -20,7 +20,12 @@ public final class JavaMap {
         switch (words[0]) {
             case "GET":
                 String value = TABLE.get(Long.parseLong(words[1]));
-                return value == null ? "missing" : new StringBuilder(value).toString();
+                if (value == null)
+                    return "missing";
+                // A copy takes its place: the heap is always in motion, and the data stays as it is.
+                String copy = new StringBuilder(value).toString();
+                TABLE.replace(Long.parseLong(words[1]), value, copy);
+                return copy;
             case "SET":
                 TABLE.put(Long.parseLong(words[1]), words[2]);
                 return "ok";
@@ -52,7 +57,7 @@ public final class JavaMap {
     }
 
     public static void main(String[] arguments) throws IOException {
-        try (ServerSocket listener = new ServerSocket(Integer.parseInt(arguments[0]), 50, InetAddress.getByName("127.0.0.1"))) {
+        try (ServerSocket listener = new ServerSocket(Integer.parseInt(arguments[0]), 50, InetAddress.getByName(arguments[1]))) {
             while (true) {
                 Socket client = listener.accept();
                 new Thread(() -> serve(client)).start();

@@ -45,4 +45,4 @@ net.createServer(client => {
       client.write(lines.map(line => answer(line) + "\n").join(""), "latin1");
   });
   client.on("error", () => client.destroy());
-}).listen(Number(process.argv[2]), "127.0.0.1");
+}).listen(Number(process.argv[2]), process.argv[3]);

@@ -29,6 +29,8 @@ internal sealed class Reference
 
     private sealed record Wait(int Thread, int Page, long Since, Cause Cause);
 
+    private readonly Dictionary<int, long> _touchedAt = [];
+
     /// <summary>Thread or Reply tells which: a touch (due), a fault on its way, or pages on their way.</summary>
     private sealed record Happening(long Time, int Thread, bool IsFault, int First, int Pages, Reply? Reply);
 
@@ -79,6 +81,8 @@ internal sealed class Reference
     public long Zero { get; private set; }
 
     public long Stall { get; private set; }
+
+    public long Waiting { get; private set; }
 
     public long End { get; private set; }
 
@@ -148,6 +152,7 @@ internal sealed class Reference
         bool waits = page.State != PageState.Resident;
         if (page.FirstTouch < 0)
             (page.FirstTouch, page.FirstTouchWaited) = (h.Time, waits);
+        _touchedAt[h.Thread] = h.Time;
         if (waits)
             _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds, IsFault = true });
         else
@@ -322,7 +327,9 @@ internal sealed class Reference
                 Demand++;
             else if (wait.Cause != Cause.Zero)
                 Late++;
-            Touched(wait.Thread, _daemon + _costs.ThreadWake.Nanoseconds);
+            long running = _daemon + _costs.ThreadWake.Nanoseconds;
+            Waiting += running - _touchedAt[wait.Thread];
+            Touched(wait.Thread, running);
         }
     }
 }

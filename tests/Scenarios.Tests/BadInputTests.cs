@@ -66,7 +66,12 @@ public sealed class BadInputTests
         Assert.That(transfer, Is.EqualTo(TransferOptions.Criu with { Lanes = 2, MaxInFlight = 256 * 1024 }));
     }
 
-    [TestCase("\"keys\": 60000", "\"keys\": 0", "$.keys", "1 to")]
+    [TestCase("\"keys\": 600000", "\"keys\": 0", "$.keys", "1 to")]
+    [TestCase("\"keys\": 60000,", "\"keys\": 0,", "$.small.keys", "1 to 600000")]
+    [TestCase("\"requests\": 8000", "\"requests\": 0", "$.small.requests", "1 to")]
+    [TestCase("\"protocol\": \"resp\"", "\"protocol\": \"output\"", "$.load.connections", "1:")]
+    [TestCase("\"protocol\": \"resp\"", "\"protocol\": \"resp\", \"target\": \"CLIENT ID\"", "$.load.connections", "1:")]
+    [TestCase("\"command\"", "\"prepare\": [{ \"command\": \"gcc\" }], \"command\"", "$.programs", "Debian package")]
     [TestCase("\"700B\"", "\"0B\"", "$.valueSize", "1B to 1MB")]
     [TestCase("GET {key}", "GET {kay}", "$.load.request", "{key}")]
     [TestCase("{port}", "6379", "$.arguments", "{unixsocket}")]
@@ -75,10 +80,26 @@ public sealed class BadInputTests
     [TestCase("\"fill\": { \"request\": \"SET {key} {value}\" }", "\"fill\": {}", "$.fill", "one of them")]
     public void WorkloadMistakeIsNamed(string good, string bad, string path, string expected)
     {
-        string json = File.ReadAllText(Repository.Workload("redis-small"));
+        string json = File.ReadAllText(Repository.Workload("redis"));
         Assert.That(json, Does.Contain(good), "the table is stale");
-        string message = MessageOf(json.Replace(good, bad, StringComparison.Ordinal), f => WorkloadFile.FromFile(f), "redis-small.json");
+        string message = MessageOf(json.Replace(good, bad, StringComparison.Ordinal), f => WorkloadFile.FromFile(f), "redis.json");
         Assert.That(message, Does.Contain(path + ":").And.Contains(expected));
+    }
+
+    [Test]
+    public void ASmallSizeThatIsNotThereIsNamed()
+    {
+        string json = File.ReadAllText(Repository.Workload("redis-benchmark"));
+        using var file = new TemporaryFile(json, "redis-benchmark.json");
+        Assert.That(() => WorkloadFile.FromFile(file.Name.Replace(".json", "-small.json", StringComparison.Ordinal)),
+            Throws.TypeOf<BadInputException>().With.Message.Contains("$.small: missing"));
+    }
+
+    [Test]
+    public void APatternIsChecked()
+    {
+        string json = File.ReadAllText(Repository.Workload("rocksdb")).Replace("\"ops/second\"", "\"(ops\"", StringComparison.Ordinal);
+        Assert.That(MessageOf(json, f => WorkloadFile.FromFile(f), "rocksdb.json"), Does.Contain("$.firstResponse:").And.Contains("regular expression"));
     }
 
     [Test]

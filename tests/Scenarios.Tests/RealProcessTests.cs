@@ -8,12 +8,17 @@ namespace Testbed.Scenarios.Tests;
 [NonParallelizable]
 public sealed class RealProcessTests
 {
-    [TestCase("redis-small", "redis-server", 50)]
-    [TestCase("memcached-small", "memcached", 50)]
-    [TestCase("python", "python3", 15)]
-    [TestCase("node", "node", 50)]
-    [TestCase("java", "java", 50)]
-    public void RunsFromStartToStop(string name, string program, int megabytes)
+    [TestCase("redis-small", "redis-server", 50, 1000)]
+    [TestCase("redis-scan-small", "redis-server", 15, 200)]
+    [TestCase("memcached-small", "memcached", 50, 1000)]
+    [TestCase("postgres-mixed-small", "postgres", 15, 300)]
+    [TestCase("python-small", "python3", 15, 1000)]
+    [TestCase("sqlite-scan-small", "python3", 25, 50)]
+    [TestCase("node-small", "node", 50, 1000)]
+    [TestCase("java-small", "java", 50, 1000)]
+    [TestCase("dotnet-small", "dotnet", 50, 1000)]
+    [TestCase("stress-threads-small", "stress", 60, 1000)]
+    public void RunsFromStartToStop(string name, string program, int megabytes, int requests)
     {
         WorkloadFile file = WorkloadFile.FromFile(Repository.Workload(name));
         Workload workload = Installed(file);
@@ -32,12 +37,14 @@ public sealed class RealProcessTests
             LoadResult load;
             using (RunningLoad going = running.StartLoad(Duration.FromSeconds(1)))
             {
-                Assert.That(running.FirstResponse(), Is.GreaterThan(Duration.Zero));
+                // A kept connection has one user at a time.
+                if (file.Target is null)
+                    Assert.That(running.FirstResponse(), Is.GreaterThan(Duration.Zero));
                 load = going.Wait();
             }
             Assert.That(load.Error, Is.Null);
             Assert.That(load.Missing, Is.Zero, "every key of the load is one that was filled in");
-            Assert.That(load.Samples, Has.Count.GreaterThan(1000));
+            Assert.That(load.Samples, Has.Count.GreaterThan(requests), "in one second");
             Assert.That(load.Samples[^1].Time, Is.GreaterThan(new Instant(500_000_000)));
             Assert.That(load.Samples, Is.Ordered.By(nameof(LoadSample.Time)));
             Assert.That(running.Check(), Is.EqualTo(before));
@@ -45,6 +52,63 @@ public sealed class RealProcessTests
         }
         Assert.That(Directory.Exists($"/proc/{pid}"), Is.False, "the process is gone");
         Assert.That(Directory.Exists(folder), Is.False, "its folder is gone");
+    }
+
+    [Test]
+    public void AProgramThatWorksByItselfIsReadFromItsOutput()
+    {
+        using RunningWorkload running = Installed(WorkloadFile.FromFile(Repository.Workload("rocksdb-small"))).Start();
+        running.Fill();
+        string before = running.Check();
+        Assert.That(before, Is.EqualTo("200000 of 200000 found"));
+        using RunningLoad load = running.StartLoad(Duration.FromSeconds(60), 1);
+        LoadResult result = load.Wait();
+        Assert.That(result.Error, Is.Null);
+        Assert.That(result.Samples, Has.Count.EqualTo(1), "one phase of it");
+        Assert.That(running.Check(), Is.EqualTo(before));
+    }
+
+    [Test]
+    public void OneConnectionIsKeptWhereItsProcessIsTheTarget()
+    {
+        using RunningWorkload running = Installed(WorkloadFile.FromFile(Repository.Workload("postgres-small"))).Start();
+        int pid = running.Pid;
+        Assert.That(File.ReadAllText($"/proc/{pid}/cmdline"), Does.Contain("postgres: postgres postgres"), "a backend, not the first process");
+        running.Fill();
+        using (WorkloadClient client = running.Connect())
+            Assert.That(client.Ask("SELECT pg_backend_pid()").ToString(), Is.EqualTo($"{pid}"));
+        using (WorkloadClient client = running.Connect())
+        {
+            Assert.That(client.Ask("SELECT no_such_column").ToString(), Does.Contain("no_such_column"));
+            Assert.That(client.Ask("SELECT 1, NULL; SELECT 'a' UNION ALL SELECT 'b'").ToString(), Is.EqualTo("1\t\na\nb"));
+        }
+    }
+
+    [Test]
+    public void StepsCanBeTakenOnAProgramThatSomebodyElseStarted()
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small"));
+        using RunningWorkload running = Installed(file).Start(new WorkloadHost { Prefix = ["nice", "-n", "1"] });
+        Assert.That(File.ReadAllText($"/proc/{running.Pid}/stat").Split(") ")[^1].Split(' ')[16], Is.EqualTo("1"), "started through the prefix");
+        var steps = new WorkloadSteps(file, running.Endpoint);
+        steps.Fill();
+        Assert.That(steps.Check(), Is.EqualTo(running.Check()));
+        Assert.That(steps.FirstResponse(), Is.GreaterThan(Duration.Zero));
+    }
+
+    [Test]
+    public void ALoadWithAnotherSeedAsksOtherThings()
+    {
+        using RunningWorkload running = Installed(WorkloadFile.FromFile(Repository.Workload("sqlite-small")) with { Keys = 2000 }).Start();
+        running.Fill();
+        string before = running.Check();
+        foreach (ulong seed in new ulong[] { 1, 2 })
+        {
+            using RunningLoad load = running.StartLoad(Duration.FromSeconds(10), 500, seed);
+            LoadResult result = load.Wait();
+            Assert.That((result.Error, result.Missing, result.Samples.Count), Is.EqualTo(((string?)null, 0L, 500)), $"the values are the same, whatever seed the load has ({seed})");
+        }
+        Assert.That(running.Check(), Is.EqualTo(before));
     }
 
     [Test]
