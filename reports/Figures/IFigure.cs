@@ -41,6 +41,9 @@ public sealed partial class FigureData
     /// <summary>The areas of memory; null when not known.</summary>
     public MemoryImage? Image { get; }
 
+    /// <summary>Live runs beside replays, where there are enough of them.</summary>
+    public IReadOnlyList<FidelityPair> Fidelity { get; init; } = [];
+
     private readonly IReadOnlyList<string> _allPolicies;
 
     /// <summary>The results of one workload.</summary>

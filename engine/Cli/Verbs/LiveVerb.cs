@@ -43,6 +43,8 @@ internal static class LiveVerb
                 : calibrator.Result;
             outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token) { BetweenRepetitions = calibrator is null ? null : calibrator.Round }.Run(calibration);
         }
+        if (calibrate)
+            outcome.Calibration.Save(Path.Combine(directory + "-traces", "calibration.json"));
         progress.Clear();
         Console.WriteLine(ResultTable.Format(outcome.Results));
         Console.WriteLine("Every live run was replayed exactly from its recorded events: same command hash.");
