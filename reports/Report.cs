@@ -22,7 +22,7 @@ public static class Report
     private static readonly IFigure[] s_figures =
         [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
 
-    private static readonly LiveBesideReplay s_comparison = new LiveBesideReplay();
+    private static readonly IFigure[] s_comparisons = [new LiveBesideReplay(), new FidelityFigure()];
 
     /// <summary>Writes the report into <paramref name="directory"/>, in place of one that is there.</summary>
     /// <returns>The path of index.html.</returns>
@@ -58,7 +58,10 @@ public static class Report
         foreach (var workload in workloads)
         {
             MemoryImage? image = context.Traces.FirstOrDefault(t => t.Workload == workload.Key)?.Image;
-            var all = new FigureData(workload.Key, [.. workload], image, policies);
+            var all = new FigureData(workload.Key, [.. workload], image, policies)
+            {
+                Fidelity = FidelityPair.Of([.. results.Where(r => r.Workload == workload.Key)]),
+            };
             // One workload needs no name in front, and replay is what a report has unless it says live.
             string prefix = workloads.Count > 1 ? FileName(workload.Key) + "-" : "", title = workloads.Count > 1 ? workload.Key + ": " : "";
             foreach (RunMode mode in workload.Select(s => s.Run.Mode).Distinct().Order())
@@ -67,8 +70,8 @@ public static class Report
                 foreach (IFigure figure in s_figures.Where(f => f.Applies(data)))
                     figures.Add(Save(directory, figure, data, prefix, title, mode == RunMode.Live ? "live" : "", context.Date));
             }
-            if (s_comparison.Applies(all))
-                figures.Add(Save(directory, s_comparison, all, prefix, title, "", context.Date));
+            foreach (IFigure figure in s_comparisons.Where(f => f.Applies(all)))
+                figures.Add(Save(directory, figure, all, prefix, title, "", context.Date));
         }
         File.WriteAllText(Path.Combine(directory, "results.csv"), ResultsCsv.Format(summaries));
         File.WriteAllText(Path.Combine(directory, "index.html"), HtmlReport.Format(context, summaries, figures), new UTF8Encoding(false));

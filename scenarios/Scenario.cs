@@ -85,6 +85,26 @@ public sealed partial record Scenario
     /// <summary>The JSON schema of scenario files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.Scenario, "Scenario");
 
+    /// <summary>A policy text with lists of values (<c>next-n:n=4|16</c>, for sweeps), as one text for each combination.</summary>
+    public static IEnumerable<string> Expand(string policy)
+    {
+        int colon = policy.IndexOf(':', StringComparison.Ordinal);
+        if (colon < 0)
+            return [policy];
+        IEnumerable<string> texts = [policy[..colon]];
+        char joint = ':';
+        foreach (string pair in policy[(colon + 1)..].Split(','))
+        {
+            int equals = pair.IndexOf('=', StringComparison.Ordinal);
+            string[] values = equals < 0 ? [""] : pair[(equals + 1)..].Split('|');
+            string name = equals < 0 ? pair : pair[..(equals + 1)];
+            char between = joint;
+            texts = [.. texts.SelectMany(t => values.Select(v => $"{t}{between}{name}{v}"))];
+            joint = ',';
+        }
+        return texts;
+    }
+
     private void Check(string file)
     {
         var field = new FieldCheck(file);

@@ -12,8 +12,9 @@ internal static class Program
     {
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
-            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(), CalibrateVerb.Create(), CalibrateVerb.CreateToucher(), SweepVerb.Create(), RegressVerb.Create(),
-            LiveVerb.Create(), PageServerVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
+            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(),
+            SweepVerb.Create(), RegressVerb.Create(), LiveVerb.Create(), CalibrateVerb.Create(), CalibrateVerb.CreateToucher(),
+            PageServerVerb.Create(), LazyPagesVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
         };
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)

@@ -41,26 +41,6 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
         return (cells.Length, missing.Length);
     }
 
-    /// <summary>A policy text with lists of values, as one text for each combination.</summary>
-    public static IEnumerable<string> Expand(string policy)
-    {
-        int colon = policy.IndexOf(':', StringComparison.Ordinal);
-        if (colon < 0)
-            return [policy];
-        IEnumerable<string> texts = [policy[..colon]];
-        char joint = ':';
-        foreach (string pair in policy[(colon + 1)..].Split(','))
-        {
-            int equals = pair.IndexOf('=', StringComparison.Ordinal);
-            string[] values = equals < 0 ? [""] : pair[(equals + 1)..].Split('|');
-            string name = equals < 0 ? pair : pair[..(equals + 1)];
-            char between = joint;
-            texts = [.. texts.SelectMany(t => values.Select(v => $"{t}{between}{name}{v}"))];
-            joint = ',';
-        }
-        return texts;
-    }
-
     private static Input Load(string file, string? calibrationFile)
     {
         Scenario scenario = Scenario.FromFile(file);
@@ -81,7 +61,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
 
     private static IEnumerable<Cell> CellsOf(Input input, int scenario, int seeds)
     {
-        PolicySpec[] policies = [.. input.Scenario.Policies.SelectMany(Expand).Distinct().Select(PolicyCatalog.Parse)];
+        PolicySpec[] policies = [.. input.Scenario.Policies.SelectMany(Scenario.Expand).Distinct().Select(PolicyCatalog.Parse)];
         return
             from link in input.Scenario.Links
             from policy in policies

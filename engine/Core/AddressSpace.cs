@@ -13,6 +13,9 @@ internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPoli
 
     public bool IsAlive { get; set; } = true;
 
+    /// <summary>Whether faults say which thread waits.</summary>
+    public bool NamesThreads { get; init; } = true;
+
     /// <summary>Where a drain that no policy orders goes on.</summary>
     public long DrainCursor { get; set; }
 
@@ -37,6 +40,7 @@ internal struct RequestSlot
 
     public Cause Cause;
     public int Lane;
+    public Instant Requested;
 
     /// <summary>Pages that have neither been installed nor dropped.</summary>
     public long Open;

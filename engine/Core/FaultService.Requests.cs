@@ -29,7 +29,8 @@ public sealed partial class FaultService
         var range = new PageRange(space.Map.PageAt(index), count);
         ref RequestSlot slot = ref _slots[id];
         (slot.Space, slot.Range, slot.Index) = (space, range, index);
-        (slot.Cause, slot.Lane, slot.Open) = (cause, lane, count);
+        (slot.Cause, slot.Lane, slot.Open, slot.Requested) = (cause, lane, count, _now);
+        _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
@@ -41,7 +42,7 @@ public sealed partial class FaultService
     private long CarryOut(AddressSpace space)
     {
         long asked = 0;
-        long maxRequest = _transfer.MaxRequest >> PageNumber.Shift;
+        long maxRequest = _flight.RequestPages;
         foreach (Plan.Entry entry in _plan.Entries)
         {
             // A policy cannot raise anything to demand: that would let it overtake threads that wait.
@@ -70,12 +71,16 @@ public sealed partial class FaultService
     {
         if (_transfer.ExclusiveBackground && cause == Cause.Background && _openRequests > 0)
             return 0;
-        return (_transfer.MaxInFlight >> PageNumber.Shift) - _inFlightPages[(int)cause];
+        // What is adapted to the link is for both together, and prefetch comes first.
+        long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
+        return _flight.Pages - _inFlightPages[(int)cause] - others;
     }
 
     private void OnIdle()
     {
         Retry();
+        if (_held)
+            return;
         _backgroundMayAsk = _backgroundWaits = false;
         for (int served = 0; served < _spaces.Count;)
         {
@@ -125,6 +130,7 @@ public sealed partial class FaultService
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         long index = slot.IndexOf(range.Start);
+        _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start);
         for (int i = 0; i < _pendingCount; i++)
         {
             if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)

@@ -16,6 +16,8 @@ public sealed partial class FaultService
     private int _commandCount;
     private PendingFault[] _pending = new PendingFault[16];
     private int _pendingCount;
+    private readonly FlightControl _flight;
+    private bool _held;
     private bool _draining;
     private Instant _now;
 
@@ -23,11 +25,14 @@ public sealed partial class FaultService
     /// <param name="transfer">How requests are carried.</param>
     /// <param name="newPolicy">Makes the policy of an address space; called for the first one and for each fork.</param>
     /// <param name="observer">Is told what happens.</param>
-    public FaultService(TransferOptions transfer, Func<PageMap, IPolicy> newPolicy, IServiceObserver observer)
+    /// <param name="held">Whether only demand is moved until <see cref="ServiceEventKind.Released"/>: while a restorer is at work, pages may
+    /// not be where they belong yet.</param>
+    public FaultService(TransferOptions transfer, Func<PageMap, IPolicy> newPolicy, IServiceObserver observer, bool held = false)
     {
         if (transfer.Lanes < 1 || transfer.MaxRequest < PageNumber.Size || transfer.MaxInFlight < PageNumber.Size)
             throw new BadInputException($"transfer: lanes={transfer.Lanes}, maxRequest={transfer.MaxRequest}, maxInFlight={transfer.MaxInFlight}; expected at least 1 lane and 4096 bytes each");
-        (_transfer, _newPolicy, _observer) = (transfer, newPolicy, observer);
+        (_transfer, _newPolicy, _observer, _held) = (transfer, newPolicy, observer, held);
+        _flight = new FlightControl(transfer);
         _laneUp = new bool[transfer.Lanes];
     }
 
@@ -48,6 +53,9 @@ public sealed partial class FaultService
         }
     }
 
+    /// <summary>Whether only what is waited for is moved, until <see cref="ServiceEventKind.Released"/>.</summary>
+    public bool IsHeld => _held;
+
     /// <summary>Faults that wait for an answer.</summary>
     public int PendingFaults => _pendingCount;
 
@@ -55,15 +63,18 @@ public sealed partial class FaultService
     public PageMap? MapOf(int space) => Find(space)?.Map;
 
     /// <summary>Whether an Idle event could have any effect now.</summary>
-    public bool WantsIdle => _retryCount > 0 || _backgroundMayAsk;
+    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held);
 
     /// <summary>Takes charge of a process's memory. Before the first event, or between events.</summary>
-    public PageMap AddSpace(int id, MemoryImage image)
+    /// <param name="id">Its number.</param>
+    /// <param name="image">What is away of it.</param>
+    /// <param name="namesThreads">Whether its faults say which thread waits. If not, waits are told apart by their page alone.</param>
+    public PageMap AddSpace(int id, MemoryImage image, bool namesThreads = true)
     {
         if (Find(id) is not null)
             throw new InvalidOperationException($"address space {id} exists already");
         var map = new PageMap(image);
-        _spaces.Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)));
+        _spaces.Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
         _backgroundMayAsk = true;
         return map;
     }
@@ -94,6 +105,7 @@ public sealed partial class FaultService
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
             case ServiceEventKind.Idle: OnIdle(); break;
             case ServiceEventKind.Drain: _draining = true; break;
+            case ServiceEventKind.Released: _held = false; break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
         return _commands.AsSpan(0, _commandCount);
@@ -132,7 +144,7 @@ public sealed partial class FaultService
                 Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
                 break;
         }
-        if (state == PageState.Resident || _draining)
+        if (state == PageState.Resident || _draining || _held)
             return;
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
@@ -161,6 +173,8 @@ public sealed partial class FaultService
                 p.RunPage = e.Range.Start;
                 return ref p;
             }
+            if (!space.NamesThreads)
+                continue;
             RemovePending(i);
             break;
         }
@@ -243,7 +257,11 @@ public sealed partial class FaultService
         if (Find(child) is not null)
             throw new InvalidOperationException($"address space {child} exists already");
         PageMap map = parent.Map.Fork();
-        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map)) { IsAlive = parent.IsAlive });
+        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
+        {
+            IsAlive = parent.IsAlive,
+            NamesThreads = parent.NamesThreads,
+        });
     }
 
     private void OnExited(AddressSpace space)

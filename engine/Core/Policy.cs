@@ -76,6 +76,16 @@ public sealed record TransferOptions
     /// <summary>Bytes of prefetch, and again of background, that may be in flight. Demand is never held back.</summary>
     public long MaxInFlight { get; init; } = 256 * 1024;
 
+    /// <summary>Whether less than <see cref="MaxInFlight"/> may be in flight, as much as the measured bandwidth-delay product and
+    /// <see cref="QueueBound"/> ask for; prefetch and background share it then.</summary>
+    public bool AdaptFlight { get; init; }
+
+    /// <summary>AdaptFlight: bytes that may be in flight whatever was measured.</summary>
+    public long MinInFlight { get; init; } = 256 * 1024;
+
+    /// <summary>AdaptFlight: what bulk may queue up on the way, as the time that a fault behind it waits.</summary>
+    public Duration QueueBound { get; init; } = Duration.FromMilliseconds(1);
+
     /// <summary>The largest single request, in bytes.</summary>
     public long MaxRequest { get; init; } = 64 * 1024;
 
@@ -84,6 +94,9 @@ public sealed record TransferOptions
 
     /// <summary>CRIU's way: one lane, one background request of any size, only while no fault is open.</summary>
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
+
+    /// <summary>A daemon's: three lanes, and as much in flight as the link asks for, up to 16 MiB.</summary>
+    public static TransferOptions Adaptive => new() { AdaptFlight = true, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };
 
     /// <summary>The lane for a cause, when all are up.</summary>
     public int LaneFor(Cause cause) => cause switch

@@ -38,6 +38,9 @@ public enum ServiceEventKind : byte
 
     /// <summary>From now on everything that is away is moved, whatever the policy.</summary>
     Drain = 11,
+
+    /// <summary>Prefetch and background transfer may begin; before, a service that is held moves what is waited for and nothing else.</summary>
+    Released = 12,
 }
 
 /// <summary>What the kernel said to an install. The numbers are part of the trace format.</summary>

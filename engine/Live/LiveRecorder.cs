@@ -4,8 +4,8 @@ using Testbed.Uffd;
 
 namespace Testbed.Live;
 
-/// <summary>Watches a live run: counts for the result, and writes the trace.</summary>
-internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trace, bool traceEvents) : IServiceObserver, ILiveLog
+/// <summary>Watches a live run: counts for the result, and writes the trace. Children forked meanwhile have spaces from <paramref name="spaces"/> on.</summary>
+internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trace, bool traceEvents, int spaces = 1) : IServiceObserver, ILiveLog
 {
     private int _threads;
     private long _touched;
@@ -33,7 +33,7 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
     {
         if (!IsDraining)
             Metrics.OnInstalled(install);
-        if (install.Space == 0)
+        if (install.Space < spaces)
             Volatile.Write(ref _resident, _resident + install.Range.Count);
     }
 
@@ -46,7 +46,7 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
             LatePrefetches++;
         Metrics.OnResolved(fault);
         trace?.Append(fault);
-        if (fault.Space == 0 && fault.Cause != Cause.Zero)
+        if (fault.Space < spaces && fault.Cause != Cause.Zero)
             Volatile.Write(ref _touched, _touched + 1);
     }
 

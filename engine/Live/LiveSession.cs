@@ -165,11 +165,11 @@ public sealed class LiveSession : IDisposable
         _clock = MonotonicClock.Start();
         int opened = 0;
         _live = new LiveService(
-            _service, (uint)_target.Info.Pid, lanes.Length,
-            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), _recorder, _clock, _journal)
+            _service, lanes.Length,
+            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), null, _recorder, _clock, _journal)
         { OnForked = _guard.Entrust };
         _journal.Phase = CapturePhase.Serving;
-        _live.Start(_target.Fd);
+        _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd));
         _target.Resume();
     }
 
@@ -254,14 +254,14 @@ public sealed class LiveSession : IDisposable
             // From here on nobody reads what the program changes, and nothing is missing any more.
             _journal!.Phase = CapturePhase.Finishing;
             outcome = _target.Finish();
-            foreach ((_, UserFaultFd child) in _live!.StopAndRelease().Where(t => t.Space != 0))
-                child.Dispose();
+            foreach (ServedProcess child in _live!.StopAndRelease().Where(t => t.Space != 0))
+                child.Fd.Dispose();
         }
         else
         {
             // Opened anew, for the service may have ended between reading a message and keeping it.
             using ChangeJournal journal = ChangeJournal.Open(_directory);
-            outcome = Rescue.Run(_target, _live?.StopAndRelease().Where(t => t.Space != 0) ?? [], _directory, journal);
+            outcome = Rescue.Run(_target, _live?.StopAndRelease().Where(t => t.Space != 0).Select(t => (t.Space, t.Fd)) ?? [], _directory, journal);
         }
         _away = false;
         // Only when the last copy of a child's descriptor is closed does a page that it never had read as zero unserved.

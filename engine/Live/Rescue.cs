@@ -69,9 +69,9 @@ public static class Rescue
         foreach (int lost in Enumerable.Range(0, spaces).Except(children.Select(c => c.Space)))
             service.Handle(new ServiceEvent(ServiceEventKind.Exited, default, lost, default));
         using var live = new LiveService(
-            service, pid, transfer.Lanes, _ => PageLane.Connect(server.EndPoint), new Nobody(), MonotonicClock.Start(), journal);
+            service, transfer.Lanes, _ => PageLane.Connect(server.EndPoint), null, new Nobody(), MonotonicClock.Start(), journal);
         journal.Phase = CapturePhase.Serving;
-        live.Continue(children, spaces);
+        live.Continue(children.Select(c => new ServedProcess(c.Space, pid, c.Fd)), spaces);
         live.Drain();
         live.WaitUntilComplete(Timeout.InfiniteTimeSpan);
         live.Stop();

@@ -5,7 +5,7 @@ using Testbed.Uffd.Interop;
 namespace Testbed.Uffd;
 
 /// <content>Commands and lanes.</content>
-public sealed partial class LiveService
+public sealed partial class LiveService : IPageReceiver
 {
     private (nint Buffer, PageRange Range)[] _requests = new (nint, PageRange)[64];
 
@@ -49,7 +49,8 @@ public sealed partial class LiveService
                 Find(command.Space)?.Fd.Wake(command.Range);
                 break;
             case CommandKind.Release:
-                _buffers.Return(_requests[command.Request].Buffer, _requests[command.Request].Range.Count);
+                if (_requests[command.Request].Buffer is var buffer and not 0)
+                    _buffers.Return(buffer, _requests[command.Request].Range.Count);
                 _requests[command.Request] = default;
                 break;
             case CommandKind.Unregister:
@@ -62,21 +63,48 @@ public sealed partial class LiveService
     {
         if (command.Request >= _requests.Length)
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
-        _requests[command.Request] = (_buffers.Rent(command.Range.Count), command.Range);
-        _lanes[command.Lane].Request(command.Request, command.Range);
+        nint buffer = _local is null ? _buffers.Rent(command.Range.Count) : 0;
+        _requests[command.Request] = (buffer, command.Range);
+        // What is asked of a lane that breaks is lazy again when it is told as down.
+        if (_broken[command.Lane] is not null)
+            return;
+        try
+        {
+            _lanes[command.Lane]?.Request(command.Request, _sourcePids[command.Space], command.Range, buffer);
+        }
+        catch (BadInputException e)
+        {
+            // Not now: this may be in the middle of receiving from it.
+            _broken[command.Lane] = e;
+        }
     }
 
     private void Copy(in ServiceCommand command)
     {
-        (nint buffer, PageRange range) = _requests[command.Request];
-        nint source = buffer + (nint)((command.Source - range.Start) << PageNumber.Shift);
         if (Find(command.Space) is not { } target)
         {
             FeedOutcome(command, command.Range, InstallOutcome.ProcessGone);
             return;
         }
-        CopyOutcome outcome = target.Fd.Copy(command.Range.Start, source, command.Range.Count, out long done);
+        // From a buffer in one go; from mapped images, where neighbours may lie apart, in as many as it takes.
+        CopyOutcome outcome = CopyOutcome.Installed;
+        long done = 0;
+        while (done < command.Range.Count && outcome == CopyOutcome.Installed)
+        {
+            nint source = SourceOf(command, command.Source + done, out long there);
+            outcome = target.Fd.Copy(command.Range.Start + done, source, Math.Min(there, command.Range.Count - done), out long more);
+            done += more;
+        }
         FeedOutcomes(command, outcome, done);
+    }
+
+    private nint SourceOf(in ServiceCommand command, PageNumber page, out long pages)
+    {
+        if (_local is not null)
+            return _local.AddressOf(_sourcePids[command.Space], page, out pages);
+        (nint buffer, PageRange range) = _requests[command.Request];
+        pages = range.End - page;
+        return buffer + (nint)((page - range.Start) << PageNumber.Shift);
     }
 
     private void Zero(in ServiceCommand command)
@@ -117,9 +145,10 @@ public sealed partial class LiveService
     {
         if (space == 0)
         {
-            // Children that it forked may live on: their memory is brought in.
             TargetGone = true;
-            Drain();
+            // In place, children that it forked may live on: their memory is brought in.
+            if (DrainsWithFirst)
+                Drain();
         }
         if (Find(space) is not { } target)
             return;
@@ -128,89 +157,69 @@ public sealed partial class LiveService
         CollectPolls();
     }
 
-    private void NoteLanes()
+    private void NoteUp(int lane)
     {
-        bool up = Array.Exists(_lanes, lane => lane.Lane is not null);
-        if (up || _allLanesDown < 0)
-            Volatile.Write(ref _allLanesDown, up ? -1 : _clock.Now.Nanoseconds);
+        Feed(new ServiceEvent(ServiceEventKind.LaneUp, _clock.Now, 0, default) { Lane = lane });
+        if (lane != 0)
+            return;
+        Volatile.Write(ref _allLanesDown, -1);
+        // The others follow the first: where it cannot be reached, they cannot.
+        for (int other = 1; other < _lanes.Length; other++)
+        {
+            if (_lanes[other] is null && _local is null)
+                _connector.Want(other);
+        }
     }
 
-    /// <summary>A lane and its way to the fault service. A lane that fails is told as down, and tried again while idle.</summary>
-    private sealed class LaneState(LiveService owner, int number, PageLane lane) : IPageReceiver
+    private void Opened(int number, PageLane lane)
     {
-        public int Number => number;
-
-        public PageLane? Lane { get; private set; } = lane;
-
-        public int Handle => Lane is null ? -1 : (int)Lane.Socket.SafeHandle.DangerousGetHandle();
-
-        public short Events => Lane is { WantsWrite: true } ? (short)(Native.PollH.POLLIN | Native.PollH.POLLOUT) : Native.PollH.POLLIN;
-
-        public void Request(int request, PageRange range)
+        // Wanted twice: the first lane was lost and came back in between.
+        if (_lanes[number] is not null)
         {
-            try
-            {
-                Lane?.Request(request, owner._sourcePid, range);
-            }
-            catch (BadInputException e)
-            {
-                Fail(e);
-            }
+            lane.Dispose();
+            return;
         }
-
-        public void Receive()
-        {
-            if (Lane is null)
-                return;
-            try
-            {
-                if (Lane.WantsWrite)
-                    Lane.Flush();
-                // Readable with nothing asked for: the server hung up, or speaks out of turn.
-                if (Lane.Outstanding == 0)
-                    Fail(new BadInputException($"lane {number}: the page server closed the connection"));
-                else
-                    Lane.Receive(this);
-            }
-            catch (BadInputException e)
-            {
-                Fail(e);
-            }
-        }
-
-        public void Reconnect()
-        {
-            try
-            {
-                Lane = owner._connect(number);
-            }
-            catch (BadInputException e)
-            {
-                owner.LastLaneError = e.Message;
-                return;
-            }
-            owner.CollectPolls();
-            owner.NoteLanes();
-            owner.Feed(new ServiceEvent(ServiceEventKind.LaneUp, owner._clock.Now, 0, default) { Lane = number });
-        }
-
-        private void Fail(BadInputException e)
-        {
-            owner.LastLaneError = e.Message;
-            Lane?.Dispose();
-            Lane = null;
-            owner.CollectPolls();
-            owner.NoteLanes();
-            owner.Feed(new ServiceEvent(ServiceEventKind.LaneDown, owner._clock.Now, 0, default) { Lane = number });
-        }
-
-        unsafe Span<byte> IPageReceiver.BufferFor(int tag, PageRange range)
-        {
-            (nint buffer, PageRange whole) = owner._requests[tag];
-            return new Span<byte>((byte*)buffer + ((range.Start - whole.Start) << PageNumber.Shift), (int)range.Bytes);
-        }
-
-        void IPageReceiver.Arrived(int tag, PageRange range) =>
-            owner.Feed(new ServiceEvent(ServiceEventKind.Arrived, owner._clock.Now, 0, range) { Request = tag });
+        _lanes[number] = LaneOver(number, lane);
+        CollectPolls();
+        NoteUp(number);
     }
+
+    private ServiceLane LaneOver(int number, PageLane lane) =>
+        number == 0 ? new PolledLane(lane) : new ThreadedLane(lane, NudgeIfAsleep);
+
+    private void Receive(int number)
+    {
+        try
+        {
+            _lanes[number]?.Receive(this);
+        }
+        catch (BadInputException e)
+        {
+            _broken[number] = e;
+        }
+        if (_broken[number] is { } broken)
+            Lost(number, broken);
+    }
+
+    private void Lost(int number, BadInputException e)
+    {
+        _lostLane = $"lane {number}: {e.Message}";
+        _lanes[number]?.Dispose();
+        (_lanes[number], _broken[number]) = (null, null);
+        CollectPolls();
+        if (Array.TrueForAll(_lanes, lane => lane is null))
+            Volatile.Write(ref _allLanesDown, _clock.Now.Nanoseconds);
+        Feed(new ServiceEvent(ServiceEventKind.LaneDown, _clock.Now, 0, default) { Lane = number });
+        _connector.Want(number);
+    }
+
+    unsafe Span<byte> IPageReceiver.BufferFor(int tag, PageRange range)
+    {
+        (nint buffer, PageRange whole) = _requests[tag];
+        long pages = Math.Min(range.Count, ServiceLane.PartPages);
+        return new Span<byte>((byte*)buffer + ((range.Start - whole.Start) << PageNumber.Shift), (int)(pages << PageNumber.Shift));
+    }
+
+    void IPageReceiver.Arrived(int tag, PageRange range) =>
+        Feed(new ServiceEvent(ServiceEventKind.Arrived, _clock.Now, 0, range) { Request = tag });
 }

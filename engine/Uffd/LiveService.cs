@@ -26,52 +26,67 @@ public readonly struct MonotonicClock(long origin)
     public Instant Now => new((long)((Stopwatch.GetTimestamp() - origin) * (1e9 / Stopwatch.Frequency)));
 }
 
+/// <summary>A process that is served: its number, what the page source knows it as, and its userfaultfd.</summary>
+public readonly record struct ServedProcess(int Space, uint SourcePid, UserFaultFd Fd);
+
 /// <summary>
-/// Joins the fault service to the kernel and to the page server: one thread that waits for faults and pages, turns them
+/// Joins the fault service to the kernel and to the page source: one thread that waits for faults and pages, turns them
 /// into events, and carries out the commands that come back. It allocates nothing once it runs, and never touches the
-/// target's memory but through userfaultfd.
+/// target's memory but through userfaultfd. Bulk comes in on threads of its own (<see cref="ThreadedLane"/>) and is installed in small
+/// parts, with a look at the faults between any two.
 /// </summary>
 public sealed partial class LiveService : IDisposable
 {
     private readonly FaultService _service;
     private readonly ILiveLog _log;
     private readonly MonotonicClock _clock;
-    private readonly uint _sourcePid;
-    private readonly Func<int, PageLane> _connect;
-    private readonly LaneState[] _lanes;
+    private readonly MappedImages? _local;
+    private readonly LaneConnector _connector;
+    private readonly ServiceLane?[] _lanes;
+    private readonly BadInputException?[] _broken;
     private readonly List<Target> _targets = [];
     private readonly Dictionary<int, int> _threadIndex = [];
     private readonly BufferPool _buffers = new();
-    private readonly ChangeJournal _journal;
+    private readonly ChangeJournal? _journal;
+    private readonly UffdMessage[] _messages = GC.AllocateArray<UffdMessage>(64, pinned: true);
     private readonly Thread _thread;
     private readonly ManualResetEventSlim _complete = new();
     private readonly int _wakeFd = Native.EventFd(0, Native.Fcntl.O_NONBLOCK | Native.Fcntl.O_CLOEXEC);
     private Native.PollFd[] _polls = [];
+    private uint[] _sourcePids = new uint[8];
     private ServiceCommand[] _queue = new ServiceCommand[256];
     private int _queueHead, _queueTail;
     private bool _executing;
     private Instant _woken;
     private int _nextSpace = 1;
     private long _allLanesDown = -1;
+    private int _sleeps;
     private volatile bool _stop;
     private volatile bool _drain;
+    private volatile bool _release;
     private bool _drainTold;
+    private bool _releaseTold;
 
-    /// <summary>Prepares to serve; nothing happens before <see cref="Start"/>.</summary>
-    /// <param name="service">The state machine, to which address space 0 has been added.</param>
-    /// <param name="sourcePid">What the page server knows the process as.</param>
+    /// <summary>Prepares to serve; nothing happens before <see cref="Start"/>. Opens the lanes, and waits for that.</summary>
+    /// <param name="service">The state machine, to which the address spaces have been added, numbered from 0 on.</param>
     /// <param name="lanes">How many lanes the transfer options name.</param>
-    /// <param name="connect">Opens the lane with this number; throws when it cannot.</param>
+    /// <param name="connect">Opens the lane with this number; throws when it cannot, and gives null for a lane other than
+    /// the first when there is none yet: it is asked again when the first one is up. Later called from another thread.</param>
+    /// <param name="local">Images on this machine, instead of lanes to a server; stays the caller's.</param>
     /// <param name="log">Is told every event.</param>
     /// <param name="clock">Its zero is the beginning of the run.</param>
-    /// <param name="journal">Is kept of what the program changes.</param>
+    /// <param name="journal">Is kept of what the program changes; or null.</param>
+    /// <exception cref="BadInputException">A lane cannot be opened.</exception>
     public LiveService(
-        FaultService service, uint sourcePid, int lanes, Func<int, PageLane> connect, ILiveLog log, MonotonicClock clock, ChangeJournal journal)
+        FaultService service, int lanes, Func<int, PageLane?> connect, MappedImages? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal)
     {
-        (_service, _sourcePid, _connect, _log, _clock, _journal) = (service, sourcePid, connect, log, clock, journal);
-        _lanes = new LaneState[lanes];
+        (_service, _local, _log, _clock, _journal) = (service, local, log, clock, journal);
+        _lanes = new ServiceLane?[lanes];
+        _broken = new BadInputException?[lanes];
         for (int lane = 0; lane < lanes; lane++)
-            _lanes[lane] = new LaneState(this, lane, connect(lane));
+            _lanes[lane] = local is not null ? new LocalLane(local) : connect(lane) is { } opened ? LaneOver(lane, opened) : null;
+        _connector = new LaneConnector(connect, Nudge);
+        CollectPolls();
         _thread = new Thread(Run) { IsBackground = true, Name = "fault service", Priority = ThreadPriority.Highest };
     }
 
@@ -79,10 +94,15 @@ public sealed partial class LiveService : IDisposable
     public Exception? Failure { get; private set; }
 
     /// <summary>Why a lane was lost last, in words; null when none was.</summary>
-    public string? LastLaneError { get; private set; }
+    public string? LastLaneError => _lostLane ?? _connector.LastError;
 
-    /// <summary>Whether the target's address space was found gone.</summary>
+    private string? _lostLane;
+
+    /// <summary>Whether the first target's address space was found gone.</summary>
     public bool TargetGone { get; private set; }
+
+    /// <summary>Whether everything is drained when the first target ends: in place, only children can need it then.</summary>
+    public bool DrainsWithFirst { get; init; } = true;
 
     /// <summary>Called with each address space that a fork makes, before any page of it is served. Must not throw.</summary>
     public Action<int, UserFaultFd>? OnForked { get; init; }
@@ -90,10 +110,12 @@ public sealed partial class LiveService : IDisposable
     /// <summary>For how long no lane has been up; zero while one is. What is away then waits.</summary>
     public Duration ServerAway => Volatile.Read(ref _allLanesDown) is var since and >= 0 ? _clock.Now - new Instant(since) : default;
 
-    /// <summary>Serves <paramref name="target"/>, which stays the caller's, on a thread of its own.</summary>
-    public void Start(UserFaultFd target)
+    /// <summary>Serves processes, whose descriptors stay the caller's, on a thread of its own.</summary>
+    public void Start(params ReadOnlySpan<ServedProcess> targets)
     {
-        AddTarget(0, target);
+        foreach (ServedProcess target in targets)
+            AddTarget(target, isOurs: false);
+        _nextSpace = targets.Length;
         _thread.Start();
     }
 
@@ -101,23 +123,22 @@ public sealed partial class LiveService : IDisposable
     /// Goes on where another service ended, with the address spaces whose descriptors were saved; the fault service knows of
     /// <paramref name="spaces"/>. Whoever waits for an answer of the other one asks again.
     /// </summary>
-    public void Continue(IEnumerable<(int Space, UserFaultFd Fd)> targets, int spaces)
+    public void Continue(IEnumerable<ServedProcess> targets, int spaces)
     {
         _nextSpace = spaces;
-        CollectPolls();
-        foreach ((int space, UserFaultFd fd) in targets)
+        foreach (ServedProcess target in targets)
         {
-            AddTarget(space, fd);
-            fd.WakeAll();
+            AddTarget(target, isOurs: target.Space != 0);
+            target.Fd.WakeAll();
         }
         _thread.Start();
     }
 
     /// <summary>Stops, and hands the descriptors to the caller, open: for <see cref="Continue"/> of another service.</summary>
-    public IReadOnlyList<(int Space, UserFaultFd Fd)> StopAndRelease()
+    public IReadOnlyList<ServedProcess> StopAndRelease()
     {
         Stop();
-        var targets = _targets.Select(t => (t.Space, t.Fd)).ToList();
+        var targets = _targets.Select(t => new ServedProcess(t.Space, _sourcePids[t.Space], t.Fd)).ToList();
         _targets.Clear();
         return targets;
     }
@@ -129,11 +150,18 @@ public sealed partial class LiveService : IDisposable
         Nudge();
     }
 
-    /// <summary>Waits until a drain is over: nothing is away any more, in no address space, or the service has ended.</summary>
+    /// <summary>A service that was held moves more than what is waited for from now on. May be called from any thread.</summary>
+    public void Release()
+    {
+        _release = true;
+        Nudge();
+    }
+
+    /// <summary>Waits until nothing is away any more, in no address space, or the service has ended.</summary>
     /// <returns>False when the time was up first.</returns>
     public bool WaitUntilComplete(TimeSpan timeout) => _complete.Wait(timeout);
 
-    /// <summary>Ends the service's thread. Faults from now on are unserved: the areas must have been unregistered.</summary>
+    /// <summary>Ends the service's thread. Faults from now on are unserved: nothing may be away, or the areas must have been unregistered.</summary>
     public void Stop()
     {
         _stop = true;
@@ -142,12 +170,25 @@ public sealed partial class LiveService : IDisposable
             _thread.Join();
     }
 
+    /// <summary>After <see cref="Stop"/>: tells the source that all is in.</summary>
+    /// <exception cref="BadInputException">A source did not take it well.</exception>
+    public void CloseLanes(Duration patience)
+    {
+        _connector.Dispose();
+        for (int lane = 0; lane < _lanes.Length; lane++)
+        {
+            _lanes[lane]?.Close(patience);
+            _lanes[lane] = null;
+        }
+    }
+
     /// <summary>Stops, and closes lanes and descriptors.</summary>
     public void Dispose()
     {
         Stop();
-        foreach (LaneState lane in _lanes)
-            lane.Lane?.Dispose();
+        _connector.Dispose();
+        foreach (ServiceLane? lane in _lanes)
+            lane?.Dispose();
         foreach (Target target in _targets)
             target.Close();
         _buffers.Dispose();
@@ -161,12 +202,23 @@ public sealed partial class LiveService : IDisposable
         _ = Native.Write(_wakeFd, &one, sizeof(ulong));
     }
 
+    /// <summary>Called by lanes' threads: there is something in their rings.</summary>
+    private void NudgeIfAsleep()
+    {
+        Interlocked.MemoryBarrier();
+        if (Volatile.Read(ref _sleeps) != 0)
+            Nudge();
+    }
+
     private void Run()
     {
         try
         {
             for (int lane = 0; lane < _lanes.Length; lane++)
-                Feed(new ServiceEvent(ServiceEventKind.LaneUp, _clock.Now, 0, default) { Lane = lane });
+            {
+                if (_lanes[lane] is not null)
+                    NoteUp(lane);
+            }
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
             while (!_stop)
                 Turn();
@@ -179,15 +231,11 @@ public sealed partial class LiveService : IDisposable
         _complete.Set();
     }
 
-    /// <summary>One round: wait, then everything that is there: memory events, faults, pages, and what idleness allows.</summary>
-    private unsafe void Turn()
+    /// <summary>One round: wait, then everything that is there: memory events, faults, what was waited for, a part of the bulk, and what
+    /// idleness allows.</summary>
+    private void Turn()
     {
-        const int LookAfterTargets = 100;
-        int ready;
-        for (int lane = 0; lane < _lanes.Length; lane++)
-            _polls[1 + lane].events = _lanes[lane].Events;
-        fixed (Native.PollFd* polls = _polls)
-            ready = Native.Poll(polls, (ulong)_polls.Length, _service.WantsIdle ? 0 : LookAfterTargets);
+        int ready = Wait();
         _woken = _clock.Now;
         if (ready <= 0 && !_service.WantsIdle)
             LookAfter();
@@ -202,38 +250,82 @@ public sealed partial class LiveService : IDisposable
         }
         for (int lane = 0; lane < _lanes.Length && polled == _polls; lane++)
         {
-            if (polled[1 + lane].revents != 0)
-                _lanes[lane].Receive();
+            if (polled[1 + lane].revents != 0 || _broken[lane] is not null || _lanes[lane] is { HasArrivals: true })
+                Receive(lane);
         }
         if (_service.WantsIdle)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
-        if (_drainTold && _service.IsComplete)
+        if (!_complete.IsSet && !_service.IsHeld && _service.IsComplete)
             _complete.Set();
+    }
+
+    /// <summary>Returns when a descriptor is ready, a lane has something, or it is time to look after things.</summary>
+    /// <returns>How many are ready; 0 when the time was up.</returns>
+    private int Wait()
+    {
+        const int LookAfterTargets = 100;
+        for (int lane = 0; lane < _lanes.Length; lane++)
+        {
+            if (_lanes[lane] is { PollHandle: >= 0 } polled)
+                _polls[1 + lane].events = polled.PollEvents;
+        }
+        if (_service.WantsIdle || HasArrivals())
+            return Math.Max(1, Poll(0));
+        // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
+        Volatile.Write(ref _sleeps, 1);
+        Interlocked.MemoryBarrier();
+        int ready = Poll(HasArrivals() ? 0 : LookAfterTargets);
+        Volatile.Write(ref _sleeps, 0);
+        return HasArrivals() ? Math.Max(1, ready) : ready;
+    }
+
+    private unsafe int Poll(int milliseconds)
+    {
+        fixed (Native.PollFd* polls = _polls)
+        {
+            int ready = Native.Poll(polls, (ulong)_polls.Length, milliseconds);
+            // A signal interrupted it: what stands there is from the last time.
+            for (int i = 0; ready < 0 && i < _polls.Length; i++)
+                polls[i].revents = 0;
+            return ready;
+        }
+    }
+
+    private bool HasArrivals()
+    {
+        foreach (ServiceLane? lane in _lanes)
+        {
+            if (lane is { HasArrivals: true })
+                return true;
+        }
+        return false;
     }
 
     private unsafe void TakeNudge()
     {
         ulong count;
         _ = Native.Read(_wakeFd, &count, sizeof(ulong));
+        if (_release && !_releaseTold)
+        {
+            _releaseTold = true;
+            Feed(new ServiceEvent(ServiceEventKind.Released, _clock.Now, 0, default));
+        }
         if (_drain && !_drainTold)
         {
             _drainTold = true;
             Feed(new ServiceEvent(ServiceEventKind.Drain, _clock.Now, 0, default));
         }
+        while (_connector.TryTake(out int number, out PageLane opened))
+            Opened(number, opened);
     }
 
-    /// <summary>What no descriptor tells: an address space that ended (exit, exec), and a lane that may come back.</summary>
+    /// <summary>What no descriptor tells: an address space that ended (exit, exec).</summary>
     private void LookAfter()
     {
         for (int i = _targets.Count - 1; i >= 0; i--)
         {
             if (!_targets[i].Fd.IsAddressSpaceAlive())
                 Feed(new ServiceEvent(ServiceEventKind.Exited, _clock.Now, _targets[i].Space, default));
-        }
-        foreach (LaneState lane in _lanes)
-        {
-            if (lane.Lane is null)
-                lane.Reconnect();
         }
     }
 
@@ -243,7 +335,7 @@ public sealed partial class LiveService : IDisposable
         bool more;
         do
         {
-            Span<UffdMessage> messages = _journal.Begin(target.Space);
+            Span<UffdMessage> messages = _journal is null ? _messages : _journal.Begin(target.Space);
             count = target.Fd.Read(messages);
             more = count == messages.Length;
             bool changed = false;
@@ -261,7 +353,7 @@ public sealed partial class LiveService : IDisposable
                     HandleFault(target, messages[i]);
             }
             if (changed)
-                _journal.Keep(count);
+                _journal?.Keep(count);
         }
         while (more);
     }
@@ -275,13 +367,13 @@ public sealed partial class LiveService : IDisposable
             OnForked?.Invoke(child, fd);
         Feed(ChangeOf(message, target.Space, child, _clock.Now));
         if (fd is not null)
-            AddTarget(child, fd);
+            AddTarget(new ServedProcess(child, _sourcePids[target.Space], fd), isOurs: true);
     }
 
     /// <summary>What a message that is no fault means to the fault service.</summary>
     /// <param name="message">The message.</param>
     /// <param name="space">Whose it is.</param>
-    /// <param name="child">Fork: the number of the new address space; they are numbered from 1 on in the order of their forks.</param>
+    /// <param name="child">Fork: the number of the new address space; they are numbered on in the order of their forks.</param>
     /// <param name="now">The event's time.</param>
     public static ServiceEvent ChangeOf(in UffdMessage message, int space, int child, Instant now) => message.Event switch
     {
@@ -307,9 +399,12 @@ public sealed partial class LiveService : IDisposable
         });
     }
 
-    private void AddTarget(int space, UserFaultFd fd)
+    private void AddTarget(ServedProcess process, bool isOurs)
     {
-        _targets.Add(new Target(space, fd));
+        if (process.Space >= _sourcePids.Length)
+            Array.Resize(ref _sourcePids, Math.Max(process.Space + 1, _sourcePids.Length * 2));
+        _sourcePids[process.Space] = process.SourcePid;
+        _targets.Add(new Target(process.Space, process.Fd, isOurs));
         CollectPolls();
     }
 
@@ -318,18 +413,18 @@ public sealed partial class LiveService : IDisposable
         var polls = new Native.PollFd[1 + _lanes.Length + _targets.Count];
         polls[0] = new() { fd = _wakeFd, events = Native.PollH.POLLIN };
         for (int lane = 0; lane < _lanes.Length; lane++)
-            polls[1 + lane] = new() { fd = _lanes[lane].Handle, events = Native.PollH.POLLIN };
+            polls[1 + lane] = new() { fd = _lanes[lane]?.PollHandle ?? -1, events = Native.PollH.POLLIN };
         for (int i = 0; i < _targets.Count; i++)
             polls[1 + _lanes.Length + i] = new() { fd = _targets[i].Fd.Fd, events = Native.PollH.POLLIN };
         _polls = polls;
     }
 
-    private sealed record Target(int Space, UserFaultFd Fd)
+    private sealed record Target(int Space, UserFaultFd Fd, bool IsOurs)
     {
-        /// <summary>The first one is the caller's, who still unregisters through it; children's came to us in messages.</summary>
+        /// <summary>Those that came to us in messages about forks are ours to close.</summary>
         public void Close()
         {
-            if (Space != 0)
+            if (IsOurs)
                 Fd.Dispose();
         }
     }

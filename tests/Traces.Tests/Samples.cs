@@ -80,6 +80,7 @@ internal static class Samples
         new(ServiceEventKind.Idle, new(3_100), 0, default),
         new(ServiceEventKind.LaneDown, new(3_200), 0, default) { Lane = 1 },
         new(ServiceEventKind.Drain, new(3_300), 0, default),
+        new(ServiceEventKind.Released, new(3_400), 0, default),
     ];
 
     public static byte[] Write(TraceHeader header, ReadOnlySpan<FaultRecord> faults, ReadOnlySpan<ServiceEvent> events, TraceEnd? end)

@@ -77,6 +77,21 @@ public sealed class PageReader : IDisposable
         return Math.Min(at - range.Start, Math.Max(0, range.Count));
     }
 
+    /// <summary>Where pages lie on disk, for those who map the files.</summary>
+    /// <param name="page">The first one.</param>
+    /// <param name="file">The pages file; it stays this object's.</param>
+    /// <param name="offset">Of the first page, in bytes.</param>
+    /// <returns>How many follow each other there; 0 when the first one is not here.</returns>
+    public long Locate(PageNumber page, out SafeFileHandle? file, out long offset)
+    {
+        (file, offset) = (null, -1);
+        int i = Find(page);
+        if (i < 0 || !_segments[i].Range.Contains(page) || _segments[i].File is null)
+            return 0;
+        (file, offset) = (_segments[i].File, _segments[i].Offset + ((page - _segments[i].Range.Start) << PageNumber.Shift));
+        return _segments[i].Range.End - page;
+    }
+
     /// <summary>Whether each page of a range is in some run, wherever its content is.</summary>
     public bool Covers(PageRange range)
     {

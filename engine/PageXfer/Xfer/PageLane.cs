@@ -168,6 +168,30 @@ public sealed class PageLane : IDisposable
         Dispose();
     }
 
+    /// <summary>To be called when the socket is readable with nothing asked for. Takes what TLS itself has to say.</summary>
+    /// <exception cref="BadInputException">The server hung up, or speaks out of turn.</exception>
+    public void CheckIdle()
+    {
+        Span<byte> one = stackalloc byte[1];
+        if (TryReceive(one) != 0)
+            throw new BadInputException($"{_name}: sent data that nobody asked for");
+    }
+
+    /// <summary>Waits for pages and drops them: a proof that somebody serves here. With nothing else asked for.</summary>
+    /// <exception cref="BadInputException">The connection was lost, or the pages did not come within <paramref name="patience"/>.</exception>
+    public void Fetch(uint pid, PageRange range, Duration patience)
+    {
+        long deadline = Environment.TickCount64 + (long)patience.Milliseconds;
+        var drop = new Dropped();
+        Request(0, pid, range);
+        while (Outstanding > 0)
+        {
+            Await(deadline, WantsWrite ? SelectMode.SelectWrite : SelectMode.SelectRead);
+            Flush();
+            Receive(drop);
+        }
+    }
+
     /// <summary>Ends the connection without a word.</summary>
     public void Dispose()
     {
@@ -316,7 +340,7 @@ public sealed class PageLane : IDisposable
     {
         long left = deadline - Environment.TickCount64;
         if (left <= 0 || !Socket.Poll(TimeSpan.FromMilliseconds(left), mode))
-            throw new BadInputException($"{_name}: no answer to CLOSE in time, {Outstanding} requests open");
+            throw new BadInputException($"{_name}: no answer in time, {Outstanding} requests open");
     }
 
     private void Grow()

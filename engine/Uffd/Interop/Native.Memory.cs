@@ -28,7 +28,7 @@ internal static partial class Native
     public static class Mman
     {
         public const int PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20,
-            MAP_POPULATE = 0x8000, MADV_DONTNEED = 4, MADV_DONTNEED_LOCKED = 24;
+            MAP_POPULATE = 0x8000, MADV_DONTNEED = 4, MADV_POPULATE_READ = 22, MADV_DONTNEED_LOCKED = 24;
     }
 
     [KernelConstants("linux/fs.h", Guard = "PAGEMAP_SCAN")]

@@ -1,0 +1,79 @@
+using System.CommandLine;
+using System.Net;
+using Testbed.Core;
+using Testbed.Live;
+using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Xfer;
+using Testbed.Policies;
+using Testbed.Traces;
+
+namespace Testbed.Cli.Verbs;
+
+/// <summary>testbed lazy-pages</summary>
+internal static class LazyPagesVerb
+{
+    public static Command Create()
+    {
+        var criu = new CriuCommandLine();
+        var remote = new Option<bool>("--page-server") { Description = "fetch the pages from a page server; default: they are in the images" };
+        var policy = new Option<string>("--policy")
+        {
+            Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
+            DefaultValueFactory = _ => "bubbling",
+        };
+        var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
+        var recording = new Option<string?>("--recording") { Description = "an earlier trace, for policies that go by one" };
+        var command = new Command("lazy-pages", """
+            Take the place of criu lazy-pages: serve the page faults of the processes that criu restore --lazy-pages restores, and move
+            the rest of their memory in the background. Ends when all is in; exit code 0 then, 1 when the restore failed. Asked to
+            end before (SIGTERM, Ctrl-C), it first brings in what is missing.
+
+            Examples:
+              testbed lazy-pages -D images -o lazy.log -v4                                     and: criu restore --lazy-pages -D images ...
+              testbed lazy-pages -D images --page-server --address 10.0.0.1 --port 9876 -d   and at the source: criu dump --lazy-pages ...
+            """)
+        { remote, policy, trace, recording };
+        criu.AddTo(command);
+        command.SetAction(parsed =>
+        {
+            CriuSettings settings = criu.Read(parsed);
+            EndPoint? server = parsed.GetValue(remote) ? settings.ToConnect() : null;
+            string? recorded = parsed.GetValue(recording);
+            // Loaded once, and for the life of the process: lanes come and go.
+            TlsCredentials? tls = server is null ? null : settings.LoadTls();
+            return CriuServer.Run(settings, host => Serve(host, new LazyPagesOptions
+            {
+                ImagesPath = settings.Images,
+                WorkPath = settings.Work,
+                Connect = server is null ? null : () => PageLane.Connect(server, tls),
+                Policy = PolicyCatalog.Parse(parsed.GetRequiredValue(policy)),
+                Recording = recorded is null ? [] : Trace.Load(recorded).FirstTouches().Recording,
+                TracePath = parsed.GetValue(trace),
+                ToolCommandLine = "testbed " + string.Join(' ', Environment.GetCommandLineArgs().Skip(1)),
+                Log = (level, line) => host.Log((LogLevel)level, line),
+            }));
+        });
+        return command;
+    }
+
+    private static int Serve(CriuServer host, LazyPagesOptions options)
+    {
+        using var interrupt = new Interrupt();
+        using var progress = new Progress();
+        using LazyPagesDaemon daemon = LazyPagesDaemon.Listen(options);
+        host.Ready();
+        try
+        {
+            daemon.Run(() => progress.Show("restoring", daemon.ResidentPages, daemon.TotalPages, " pages"), interrupt.Token);
+            return 0;
+        }
+        catch (Exception e) when (e is BadInputException or InvalidOperationException)
+        {
+            // What scripts expect of a restore that failed, rather than our 2 for a command line that is wrong.
+            host.Log(LogLevel.Error, e.Message);
+            progress.Clear();
+            Console.Error.WriteLine("testbed: " + e.Message.ReplaceLineEndings(" "));
+            return 1;
+        }
+    }
+}

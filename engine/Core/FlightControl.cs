@@ -1,0 +1,90 @@
+namespace Testbed.Core;
+
+/// <summary>
+/// How many bytes of prefetch and background may be in flight, adapted to what the way to the source carries: the
+/// bandwidth-delay product, measured from requests and arrivals, and what may queue up beyond it. A fault behind that queue on
+/// the same lane then waits for <see cref="TransferOptions.QueueBound"/> at most. The estimators are BBR's (Cardwell et al.,
+/// CACM 2017): the highest rate of the last rounds, and the least round trip of the last seconds.
+/// </summary>
+internal sealed class FlightControl
+{
+    private const int Rounds = 8;
+    private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
+    private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
+
+    private readonly TransferOptions _transfer;
+
+    // Bytes per nanosecond, of the last rounds in which something was in flight all the time.
+    private readonly double[] _rates = new double[Rounds];
+    private int _round;
+    private double _rate;
+    private Instant _roundBegan;
+    private long _roundBytes;
+    private bool _inRound;
+    private Duration _roundTrip;
+    private Instant _roundTripSeen;
+
+    public FlightControl(TransferOptions transfer)
+    {
+        _transfer = transfer;
+        Pages = _transfer.AdaptFlight ? Floor : _transfer.MaxInFlight >> PageNumber.Shift;
+        RequestPages = RequestSize();
+    }
+
+    /// <summary>The limit now, in pages.</summary>
+    public long Pages { get; private set; }
+
+    /// <summary>The largest single request, in pages: so small that a few are in flight together.</summary>
+    public long RequestPages { get; private set; }
+
+    private long Floor => Math.Min(_transfer.MinInFlight, _transfer.MaxInFlight) >> PageNumber.Shift;
+
+    /// <summary>A request goes out while <paramref name="inFlight"/> pages are on their way.</summary>
+    public void OnRequested(Instant now, long inFlight)
+    {
+        if (!_transfer.AdaptFlight || (_inRound && inFlight > 0))
+            return;
+        // The way was idle: what it carries is measured from here on.
+        (_inRound, _roundBegan, _roundBytes) = (true, now, 0);
+    }
+
+    /// <summary>Pages came of a request that went out at <paramref name="requested"/>; <paramref name="first"/> when they are its first.</summary>
+    public void OnArrived(Instant now, Instant requested, long pages, bool first)
+    {
+        if (!_transfer.AdaptFlight)
+            return;
+        if (first)
+            Measured(now, now - requested);
+        _roundBytes += pages << PageNumber.Shift;
+        Duration round = now - _roundBegan;
+        if (!_inRound || round < (_roundTrip > ShortestRound ? _roundTrip : ShortestRound))
+            return;
+        _rates[_round++ % Rounds] = (double)_roundBytes / round.Nanoseconds;
+        (_roundBegan, _roundBytes) = (now, 0);
+        _rate = 0;
+        foreach (double rate in _rates)
+            _rate = Math.Max(_rate, rate);
+        Adapt();
+    }
+
+    private void Measured(Instant now, Duration roundTrip)
+    {
+        if (_roundTrip > Duration.Zero && roundTrip > _roundTrip && now - _roundTripSeen < RoundTripLife)
+            return;
+        (_roundTrip, _roundTripSeen) = (roundTrip, now);
+    }
+
+    private void Adapt()
+    {
+        long bytes = (long)(_rate * (_roundTrip + _transfer.QueueBound).Nanoseconds);
+        Pages = Math.Clamp(bytes >> PageNumber.Shift, Floor, _transfer.MaxInFlight >> PageNumber.Shift);
+        RequestPages = RequestSize();
+    }
+
+    private long RequestSize()
+    {
+        const int Together = 4;
+        long largest = _transfer.MaxRequest >> PageNumber.Shift;
+        return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(16, largest), largest) : largest;
+    }
+}

@@ -1,0 +1,290 @@
+using System.Net;
+using System.Runtime;
+using Testbed.Core;
+using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Xfer;
+using Testbed.Policies;
+using Testbed.Traces;
+using Testbed.Uffd;
+
+namespace Testbed.Live;
+
+/// <summary>How a lazy-pages daemon serves.</summary>
+public sealed record LazyPagesOptions
+{
+    /// <summary>The images of the process tree.</summary>
+    public required string ImagesPath { get; init; }
+
+    /// <summary>Where the socket is made.</summary>
+    public required string WorkPath { get; init; }
+
+    /// <summary>Opens a connection to the page server; null: the pages are in the images.</summary>
+    public Func<PageLane>? Connect { get; init; }
+
+    /// <summary>What comes when.</summary>
+    public required PolicySpec Policy { get; init; }
+
+    /// <summary>How requests are carried; null: as belongs to the policy, adapted to the link.</summary>
+    public TransferOptions? Transfer { get; init; }
+
+    /// <summary>What record-and-prefetch policies know.</summary>
+    public IReadOnlyList<PageNumber> Recording { get; init; } = [];
+
+    /// <summary>The trace to write; null: none.</summary>
+    public string? TracePath { get; init; }
+
+    /// <summary>How the program was called, for the trace.</summary>
+    public string ToolCommandLine { get; init; } = "";
+
+    /// <summary>Told what happens, from any thread: how bad (1 error to 4 debug), and a line.</summary>
+    public Action<int, string> Log { get; init; } = static (_, _) => { };
+}
+
+/// <summary>
+/// What <c>criu lazy-pages</c> is: takes the userfaultfds of a process tree from <c>criu restore --lazy-pages</c>, and serves its faults from
+/// images on this machine or from a page server, until every page is in.
+/// </summary>
+public sealed class LazyPagesDaemon : IDisposable
+{
+    private static readonly Duration ConnectPatience = Duration.FromSeconds(10);
+    private static readonly Duration ClosePatience = Duration.FromSeconds(5);
+    private static readonly Duration ProbePatience = Duration.FromSeconds(1);
+
+    private readonly LazyPagesOptions _options;
+    private readonly ImageDirectory _images;
+    private readonly RestoreSocket _socket;
+    private readonly List<(uint Pid, MemoryImage Image)> _memory = [];
+    private readonly List<ServedProcess> _processes = [];
+    private MappedImages? _local;
+    private TraceWriter? _trace;
+    private LiveRecorder? _recorder;
+    private LiveService? _live;
+    private MonotonicClock _clock;
+
+    private LazyPagesDaemon(LazyPagesOptions options, ImageDirectory images, RestoreSocket socket) =>
+        (_options, _images, _socket) = (options, images, socket);
+
+    /// <summary>Pages that were away.</summary>
+    public long TotalPages { get; private set; }
+
+    /// <summary>Pages that are in.</summary>
+    public long ResidentPages => _recorder?.Resident ?? 0;
+
+    /// <summary>Reads the images and listens for the restorer.</summary>
+    /// <exception cref="BadInputException">The images are not sound, or pages are in none of them and there is no server.</exception>
+    public static LazyPagesDaemon Listen(LazyPagesOptions options)
+    {
+        ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
+        try
+        {
+            var memory = images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, Image: images.LazyMemory(p.Pid))).ToList();
+            if (options.Connect is null)
+                EnsureHere(images, memory);
+            var daemon = new LazyPagesDaemon(options, images, RestoreSocket.Listen(options.WorkPath));
+            daemon._memory.AddRange(memory);
+            return daemon;
+        }
+        catch
+        {
+            images.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Waits for the restorer, then serves until every page of every process is in.</summary>
+    /// <param name="onTick">Called now and then; or null.</param>
+    /// <param name="cancel">Before the processes run: ends it. Afterwards everything that is away is brought in first.</param>
+    /// <exception cref="BadInputException">The restore failed, or the page server cannot be reached.</exception>
+    /// <exception cref="InvalidOperationException">The service failed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled before the processes ran.</exception>
+    public void Run(Action? onTick, CancellationToken cancel)
+    {
+        Log(3, $"waiting for the restorer on {Path.Combine(_options.WorkPath, RestoreSocket.FileName)}");
+        _socket.Accept(cancel);
+        foreach (PstreeEntry _ in _images.Processes)
+            Take(_socket.ReceiveProcess(cancel));
+        Start(cancel);
+        _socket.AwaitFinished(EnsureServing, cancel);
+        Log(3, $"restore finished after {_clock.Now - Instant.Zero}; {ResidentPages} of {TotalPages} pages are in");
+        _live!.Release();
+        AwaitAll(onTick, cancel);
+        End();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _live?.Dispose();
+        _trace?.Dispose();
+        foreach (ServedProcess process in _processes)
+            process.Fd.Dispose();
+        _local?.Dispose();
+        _socket.Dispose();
+        _images.Dispose();
+    }
+
+    private void Log(int level, string line) => _options.Log(level, line);
+
+    private static void EnsureHere(ImageDirectory images, List<(uint Pid, MemoryImage Image)> memory)
+    {
+        foreach ((uint pid, MemoryImage image) in memory)
+        {
+            foreach (PageRange range in image.Present)
+            {
+                long here = images.Available(pid, range);
+                if (here < range.Count)
+                    throw new BadInputException($"{images.Path}: page {range.Start + here} of process {pid} is not in the images; expected --page-server, to fetch it from the source");
+            }
+        }
+    }
+
+    private void Take((int Pid, UserFaultFd? Fd) process)
+    {
+        if (process.Fd is not { } fd)
+        {
+            Log(4, $"process {process.Pid} is a zombie");
+            return;
+        }
+        _processes.Add(new ServedProcess(_processes.Count, (uint)process.Pid, fd));
+        if (!_memory.Exists(m => m.Pid == process.Pid))
+            throw new BadInputException($"{_images.Path}: no memory of process {process.Pid}, which the restorer handed over; expected one of {string.Join(", ", _memory.Select(m => m.Pid))}");
+        Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}");
+    }
+
+    private void Start(CancellationToken cancel)
+    {
+        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : TransferOptions.Adaptive);
+        MemoryImage ImageOf(ServedProcess process) => _memory.Find(m => m.Pid == process.SourcePid).Image;
+        TotalPages = _processes.Sum(p => ImageOf(p).PresentPages);
+        _trace = _options.TracePath is { } path && _processes.Count > 0 ? TraceWriter.Create(path, Header(_processes[0], ImageOf(_processes[0]))) : null;
+        _recorder = new LiveRecorder((int)(_processes.Count > 0 ? _processes[0].SourcePid : 0), TotalPages, _trace, traceEvents: false, _processes.Count);
+        var service = new FaultService(
+            transfer, map => _options.Policy.Create(new(map, _options.Recording, 1)), _recorder, held: true);
+        // CRIU asks for no thread ids.
+        foreach (ServedProcess process in _processes)
+            service.AddSpace(process.Space, ImageOf(process), namesThreads: false);
+        _local = _options.Connect is null ? new MappedImages(_images) : null;
+        PageLane? first = _local is null && TotalPages > 0 ? ConnectFirst(cancel) : null;
+        GC.Collect();
+        GCSettings.LatencyMode = GCLatencyMode.SustainedLowLatency;
+        _clock = MonotonicClock.Start();
+        PageLane? ConnectLane(int number)
+        {
+            if (number == 0)
+                return Interlocked.Exchange(ref first, null) ?? _options.Connect!();
+            // The others when the first one is up; not on the way of the first faults.
+            return Volatile.Read(ref _live) is null ? null : Probed(_options.Connect!());
+        }
+        _live = new LiveService(
+            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _local, _recorder, _clock, null)
+        { DrainsWithFirst = false };
+        _live.Start([.. _processes]);
+    }
+
+    /// <summary>A server may come up a little later than the daemon; later there is something to lose, and no limit.</summary>
+    private PageLane ConnectFirst(CancellationToken cancel)
+    {
+        MonotonicClock waiting = MonotonicClock.Start();
+        while (true)
+        {
+            try
+            {
+                return _options.Connect!();
+            }
+            catch (BadInputException e) when (waiting.Now - Instant.Zero < ConnectPatience)
+            {
+                Log(2, $"{e.Message}; trying again");
+                cancel.WaitHandle.WaitOne(200);
+                cancel.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    /// <summary>CRIU's server takes one connection, and lets others hang: a lane counts when a page came over it.</summary>
+    private PageLane Probed(PageLane lane)
+    {
+        try
+        {
+            (uint pid, MemoryImage image) = _memory.First(m => m.Image.PresentPages > 0);
+            lane.Fetch(pid, PageRange.Single(image.Present[0].Start), ProbePatience);
+            return lane;
+        }
+        catch
+        {
+            lane.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>As long as the processes do not run, a restore that cannot be served fails, and CRIU takes them away.</summary>
+    private void EnsureServing()
+    {
+        if (_live!.Failure is { } failure)
+            throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
+        if (_live.ServerAway > ConnectPatience)
+            throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.LastLaneError})");
+    }
+
+    private void AwaitAll(Action? onTick, CancellationToken cancel)
+    {
+        bool away = false, draining = false;
+        while (!_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
+        {
+            onTick?.Invoke();
+            if (cancel.IsCancellationRequested && !draining)
+            {
+                draining = true;
+                Log(2, "asked to end: everything that is away is brought in first");
+                _live.Drain();
+            }
+            if (_live.ServerAway > Duration.Zero != away)
+            {
+                away = !away;
+                Log(away ? 1 : 2, away ? $"the page server is away ({_live.LastLaneError}); trying again, for without it the processes would lose memory" : "the page server is back");
+            }
+        }
+        if (_live.Failure is { } failure)
+            throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
+    }
+
+    private void End()
+    {
+        _live!.Stop();
+        Duration elapsed = _clock.Now - Instant.Zero;
+        try
+        {
+            _live.CloseLanes(ClosePatience);
+        }
+        catch (BadInputException e)
+        {
+            // The pages are in; whether the source heard of it is its affair.
+            Log(2, e.Message);
+        }
+        RunResult result = _recorder!.Metrics.ToResult(
+            "restore", _options.Policy.Text, "", RunMode.Live, elapsed, new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0), 0, null);
+        Log(3, $"UFFD transferred pages: ({ResidentPages}/{TotalPages}) in {elapsed}");
+        Log(3, $"{result.DemandFaults} demand faults, {result.LateFaults} late, {result.ZeroFaults} zero; latency p50 {result.LatencyQuantile(0.5)}, p99 {result.LatencyQuantile(0.99)}, worst {result.LatencyQuantile(1)}; total stall {result.TotalStall}");
+        _trace?.Finish(new TraceEnd { State = EndState.Drained, Duration = elapsed });
+    }
+
+    private TraceHeader Header(ServedProcess process, MemoryImage image)
+    {
+        (string kernel, string cpu) = HostFacts.Read();
+        return new TraceHeader
+        {
+            ToolVersion = HostFacts.ToolVersion,
+            ToolCommandLine = _options.ToolCommandLine,
+            Workload = "restore",
+            TargetPid = (int)process.SourcePid,
+            Kernel = kernel,
+            CpuModel = cpu,
+            CpuCount = Environment.ProcessorCount,
+            Recorded = DateTimeOffset.UtcNow,
+            Region = "all",
+            Kind = _options.Policy.Text == "demand" ? RecordingKind.Capture : RecordingKind.Live,
+            Policy = _options.Policy.Text,
+            Transfer = _options.Transfer?.ToString() ?? "",
+            Image = image,
+        };
+    }
+}
