@@ -14,16 +14,11 @@ namespace Testbed.Reports;
 internal sealed record DrawnFigure(string Name, string Title, string Caption, string Inline, float Width);
 
 /// <summary>
-/// Writes a report: <c>index.html</c>, <c>results.csv</c> and <c>figures/NAME.{png,svg,pdf}</c>. Same results and context,
-/// same bytes.
+/// Writes a report: <c>index.html</c>, <c>results.csv</c>, <c>figures/NAME.{png,svg,pdf}</c> and <c>latencies/NAME.hgrm</c>. Same results
+/// and context, same bytes.
 /// </summary>
 public static class Report
 {
-    private static readonly IFigure[] s_figures =
-        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
-
-    private static readonly IFigure[] s_comparisons = [new LiveBesideReplay(), new FidelityFigure()];
-
     /// <summary>Writes the report into <paramref name="directory"/>, in place of one that is there.</summary>
     /// <returns>The path of index.html.</returns>
     /// <exception cref="BadInputException">There is no result, or the directory holds something else than a report.</exception>
@@ -67,14 +62,16 @@ public static class Report
             foreach (RunMode mode in workload.Select(s => s.Run.Mode).Distinct().Order())
             {
                 FigureData data = all.Only(mode);
-                foreach (IFigure figure in s_figures.Where(f => f.Applies(data)))
+                foreach (IFigure figure in FigureList.OfOneMode.Where(f => f.Applies(data)))
                     figures.Add(Save(directory, figure, data, prefix, title, mode == RunMode.Live ? "live" : "", context.Date));
             }
-            foreach (IFigure figure in s_comparisons.Where(f => f.Applies(all)))
+            foreach (IFigure figure in FigureList.OfBothModes.Where(f => f.Applies(all)))
                 figures.Add(Save(directory, figure, all, prefix, title, "", context.Date));
         }
-        File.WriteAllText(Path.Combine(directory, "results.csv"), ResultsCsv.Format(summaries));
-        File.WriteAllText(Path.Combine(directory, "index.html"), HtmlReport.Format(context, summaries, figures), new UTF8Encoding(false));
+        LatencyFiles.Write(Path.Combine(directory, "latencies"), summaries);
+        string csv = ResultsCsv.Format(summaries);
+        File.WriteAllText(Path.Combine(directory, "results.csv"), csv);
+        File.WriteAllText(Path.Combine(directory, "index.html"), HtmlReport.Format(context, summaries, figures, csv), new UTF8Encoding(false));
     }
 
     private static DrawnFigure Save(string directory, IFigure figure, FigureData data, string prefix, string title, string mode, DateTimeOffset date)
@@ -82,11 +79,8 @@ public static class Report
         string name = prefix + figure.Name + (mode.Length > 0 ? "-" + mode : "");
         string heading = title + figure.Title + (mode.Length > 0 ? ", " + mode : "");
         FigureSheet sheet = figure.Draw(data);
-        string path = Path.Combine(directory, "figures", name);
-        File.WriteAllBytes(path + ".png", FigureWriter.Png(sheet));
-        File.WriteAllText(path + ".svg", FigureWriter.Svg(sheet, heading), new UTF8Encoding(false));
-        File.WriteAllBytes(path + ".pdf", FigureWriter.Pdf(sheet, heading, date));
-        return new DrawnFigure(name, heading, figure.Caption, FigureWriter.Inline(sheet, heading, name), sheet.Width);
+        FigureList.Save(sheet, Path.Combine(directory, "figures", name), heading, date, FigureList.Formats);
+        return new DrawnFigure(name, heading, figure.Caption, FigureWriter.Inline(sheet, heading, name), sheet.PrintWidth);
     }
 
     private static string FileName(string workload) =>

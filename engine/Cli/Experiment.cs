@@ -54,14 +54,19 @@ internal static class Experiment
         string directory, string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces,
         IReadOnlyList<RunResult> results)
     {
+        string index = Reports.Report.Write(directory, ContextOf(title, command, scenario, calibration, traces), results);
+        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
+    }
+
+    /// <summary>What a report says about where its numbers come from.</summary>
+    public static ReportContext ContextOf(string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces)
+    {
         (string kernel, string cpu) = HostFacts.Read();
         string[] version = HostFacts.ToolVersion.Split('+', 2);
-        var context = new ReportContext(
+        return new ReportContext(
             title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
             [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
             kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", Describe(calibration), DateTimeOffset.UtcNow);
-        string index = Reports.Report.Write(directory, context, results);
-        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
     private static string Describe(Calibration calibration) =>

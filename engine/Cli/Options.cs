@@ -9,17 +9,17 @@ namespace Testbed.Cli;
 /// <summary>Options that several verbs share.</summary>
 internal static class Options
 {
-    public static Option<string> Policy() => new("--policy", "-p")
+    public static Option<string> Policy() => Completed([.. PolicyCatalog.Names], new("--policy", "-p")
     {
         Description = "NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
-    };
+    });
 
-    public static Option<string> Link() => new("--link", "-l")
+    public static Option<string> Link() => Completed(["10g", "1g", "100m", "local"], new("--link", "-l")
     {
         Description = LinkSpec.Form,
         DefaultValueFactory = _ => "1g",
-    };
+    });
 
     public static Option<RegionSelection> Region() => new("--region", "-r")
     {
@@ -50,6 +50,12 @@ internal static class Options
             }
         },
     };
+
+    private static Option<string> Completed(string[] values, Option<string> option)
+    {
+        option.CompletionSources.Add(values);
+        return option;
+    }
 
     /// <summary>One policy over one link, as typed.</summary>
     public static (PolicySpec Policy, LinkSpec Link) Parse(string policy, string link) =>

@@ -12,10 +12,14 @@ internal static class Program
     {
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
-            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(), ReplayVerb.Create(), CompareVerb.Create(),
-            SweepVerb.Create(), RegressVerb.Create(), LiveVerb.Create(), CalibrateVerb.Create(), CalibrateVerb.CreateToucher(),
-            PageServerVerb.Create(), LazyPagesVerb.Create(), RescueVerb.Create(), RescueVerb.CreateGuard(), PoliciesVerb.Create(), DoctorVerb.Create(),
+            DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(),
+            ReplayVerb.Create(), CompareVerb.Create(), SweepVerb.Create(), FiguresVerb.Create(), RegressVerb.Create(),
+            LiveVerb.Create(), CalibrateVerb.Create(), CalibrateVerb.CreateToucher(),
+            PageServerVerb.Create(), LazyPagesVerb.Create(),
+            RescueVerb.Create(), RescueVerb.CreateGuard(),
+            PoliciesVerb.Create(), DoctorVerb.Create(), CompletionVerb.Create(),
         };
+        HelpPage.Install(root);
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)
             return Fail($"{parsed.Errors[0].Message} See {PathOf(parsed.CommandResult)} --help.");

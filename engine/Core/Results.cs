@@ -96,6 +96,9 @@ public sealed class RunResult
     /// <summary>Latency of each fault that waited for a page to come (demand and late ones), in the order of resolution.</summary>
     public required IReadOnlyList<Duration> Latencies { get; init; }
 
+    /// <summary>When each of them was resolved, in the same order; empty where that was not kept.</summary>
+    public IReadOnlyList<Instant> ResolvedAt { get; init; } = [];
+
     /// <summary>Faults that had to ask for their page, or that waited for one that another thread's fault had asked for.</summary>
     public required long DemandFaults { get; init; }
 

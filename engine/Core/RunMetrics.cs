@@ -1,7 +1,7 @@
 namespace Testbed.Core;
 
 /// <summary>
-/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 8 bytes per fault that waited; curves and pictures
+/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 16 bytes per fault that waited; curves and pictures
 /// are thinned as they grow, the same way in every run.
 /// </summary>
 public sealed class RunMetrics(long presentPages) : IServiceObserver
@@ -10,7 +10,8 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     private readonly long _residencyStep = Math.Max(1, presentPages / 2000);
     private readonly List<(Instant, long)> _residency = [(Instant.Zero, 0)];
     private readonly List<InstallRecord> _installs = [];
-    private readonly DurationList _latencies = new();
+    private readonly PartList<Duration> _latencies = new();
+    private readonly PartList<Instant> _resolvedAt = new();
     private long _installStride = 1;
     private long _installsSeen;
     private long _resident;
@@ -68,6 +69,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
         else
             _late++;
         _latencies.Add(latency);
+        _resolvedAt.Add(fault.Resolved);
     }
 
     /// <summary>The result of the run so far.</summary>
@@ -96,6 +98,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             Link = link,
             Mode = mode,
             Latencies = _latencies,
+            ResolvedAt = _resolvedAt,
             DemandFaults = _demand,
             LateFaults = _late,
             ZeroFaults = _zero,

@@ -42,7 +42,7 @@ public sealed class AddressOverTime : IFigure
         float height = Math.Clamp((550f / data.Policies.Count) - GapY, 36, 105);
         var labels = axis.Labels(9 / height);
         float left = 24 + (4.1f * labels.Max(l => l.Name.Length));
-        var grid = new PanelGrid(legend, data.LinkTitles, data.Policies, height, left, gapX: 20, gapY: GapY);
+        var grid = new PanelGrid(data.Style, legend, data.LinkTitles, data.Policies, height, left, gapX: 20, gapY: GapY);
         foreach (Summary s in data.Summaries)
         {
             Plot plot = grid[data.Policies.ToList().IndexOf(s.Run.Policy), data.Links.ToList().IndexOf(s.Run.Link)];

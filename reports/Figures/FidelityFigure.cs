@@ -35,7 +35,7 @@ public sealed class FidelityFigure : IFigure
             new("live run", new(Palette.Muted, LinePattern.Solid, default), MarkerShape.OpenCircle),
             new("replay, median and range", new(Palette.Ink, LinePattern.Solid, default), MarkerShape.FilledDiamond),
         ];
-        var grid = new PanelGrid(legend, [.. FidelityMetric.All.Select(m => m.Name)], [""], 14 + (pairs.Count * 17), left: 12 + (4.1f * Math.Max(8, names.Max(n => n.Length))), gapX: 14);
+        var grid = new PanelGrid(data.Style, legend, [.. FidelityMetric.All.Select(m => m.Name)], [""], 14 + (pairs.Count * 17), left: 12 + (4.1f * Math.Max(8, names.Max(n => n.Length))), gapX: 14);
         for (int c = 0; c < FidelityMetric.All.Count; c++)
         {
             Plot plot = grid[0, c];

@@ -4,27 +4,35 @@ using SkiaSharp;
 namespace Testbed.Reports.Figures;
 
 /// <summary>
-/// A drawn figure: plots at fixed places, texts and a legend around them. One unit is one point (1/72 inch) of the
-/// printed page, so that a text size means what it does in the paper.
+/// A drawn figure: plots at fixed places, texts and a legend around them. It is laid out in units in which text has one size, and scaled
+/// as a whole to the size that the style asks for: a text size means what it does in the paper.
 /// </summary>
 public sealed class FigureSheet
 {
-    /// <summary>One column of a two-column paper: 3.33 inches.</summary>
-    public const float ColumnWidth = 240;
-
-    /// <summary>Both columns: 7 inches.</summary>
-    public const float PageWidth = 504;
-
     private readonly List<(Plot Plot, PixelRect Rect)> _panels = [];
     private readonly List<Action<SKCanvas>> _marks = [];
 
-    /// <summary>In points.</summary>
-    public float Width { get; }
+    /// <summary>Points of print (1/72 inch) per unit of the layout.</summary>
+    private readonly float _scale;
 
-    /// <summary>In points.</summary>
-    public float Height { get; internal set; }
+    /// <summary>In points of print.</summary>
+    public float PrintWidth { get; }
 
-    internal FigureSheet(float width) => Width = width;
+    /// <summary>In points of print.</summary>
+    public float PrintHeight => MathF.Ceiling(Height * _scale);
+
+    /// <summary>In units of the layout.</summary>
+    internal float Width { get; }
+
+    /// <summary>In units of the layout.</summary>
+    internal float Height { get; set; }
+
+    internal FigureSheet(FigureStyle style, bool column)
+    {
+        _scale = style.TextSize / Palette.TextSize;
+        PrintWidth = column ? style.ColumnWidth : style.PageWidth;
+        Width = PrintWidth / _scale;
+    }
 
     /// <summary>The plots, in reading order.</summary>
     public IEnumerable<Plot> Panels => _panels.Select(p => p.Plot);
@@ -87,10 +95,16 @@ public sealed class FigureSheet
 
     internal void Draw(SKCanvas canvas)
     {
+        canvas.Scale(_scale);
         using (var paper = new SKPaint { Color = Palette.Paper.ToSKColor() })
             canvas.DrawRect(0, 0, Width, Height, paper);
         foreach ((Plot plot, PixelRect rect) in _panels)
+        {
+            // The first time, ScottPlot draws all twice, as it learns its limits meanwhile: a vector file would hold both.
+            using var nowhere = new SKNoDrawCanvas((int)rect.Width, (int)rect.Height);
+            plot.Render(nowhere, rect);
             plot.Render(canvas, rect);
+        }
         foreach (Action<SKCanvas> mark in _marks)
             mark(canvas);
     }

@@ -14,7 +14,7 @@ public static partial class FigureWriter
     /// <summary>The picture as PNG.</summary>
     public static byte[] Png(FigureSheet sheet)
     {
-        var info = new SKImageInfo((int)MathF.Ceiling(sheet.Width * PngScale), (int)MathF.Ceiling(sheet.Height * PngScale));
+        var info = new SKImageInfo((int)MathF.Ceiling(sheet.PrintWidth * PngScale), (int)MathF.Ceiling(sheet.PrintHeight * PngScale));
         using var surface = SKSurface.Create(info);
         surface.Canvas.Clear(SKColors.White);
         surface.Canvas.Scale(PngScale);
@@ -42,7 +42,7 @@ public static partial class FigureWriter
         };
         using (var document = SKDocument.CreatePdf(stream, metadata))
         {
-            sheet.Draw(document.BeginPage(sheet.Width, sheet.Height));
+            sheet.Draw(document.BeginPage(sheet.PrintWidth, sheet.PrintHeight));
             document.EndPage();
             document.Close();
         }
@@ -70,7 +70,7 @@ public static partial class FigureWriter
     public static string Inline(FigureSheet sheet, string title, string id)
     {
         using var stream = new MemoryStream();
-        using (SKCanvas canvas = SKSvgCanvas.Create(new SKRect(0, 0, sheet.Width, sheet.Height), stream))
+        using (SKCanvas canvas = SKSvgCanvas.Create(new SKRect(0, 0, sheet.PrintWidth, sheet.PrintHeight), stream))
             sheet.Draw(canvas);
         string svg = Encoding.UTF8.GetString(stream.ToArray());
         svg = svg[svg.IndexOf("<svg", StringComparison.Ordinal)..].Trim();
@@ -84,7 +84,7 @@ public static partial class FigureWriter
             return m.Groups[1].Value + own;
         });
         string size = string.Create(CultureInfo.InvariantCulture,
-            $"<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{sheet.Width}pt\" height=\"{sheet.Height}pt\" viewBox=\"0 0 {sheet.Width} {sheet.Height}\" role=\"img\" aria-label=\"{System.Net.WebUtility.HtmlEncode(title)}\">");
+            $"<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{sheet.PrintWidth}pt\" height=\"{sheet.PrintHeight}pt\" viewBox=\"0 0 {sheet.PrintWidth} {sheet.PrintHeight}\" role=\"img\" aria-label=\"{System.Net.WebUtility.HtmlEncode(title)}\">");
         return size + svg[(svg.IndexOf('>', StringComparison.Ordinal) + 1)..];
     }
 

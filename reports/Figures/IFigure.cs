@@ -44,6 +44,9 @@ public sealed partial class FigureData
     /// <summary>Live runs beside replays, where there are enough of them.</summary>
     public IReadOnlyList<FidelityPair> Fidelity { get; init; } = [];
 
+    /// <summary>How large the figure may be.</summary>
+    public FigureStyle Style { get; init; } = FigureStyle.Report;
+
     private readonly IReadOnlyList<string> _allPolicies;
 
     /// <summary>The results of one workload.</summary>
@@ -60,7 +63,12 @@ public sealed partial class FigureData
     }
 
     /// <summary>The same workload, one mode only.</summary>
-    public FigureData Only(RunMode mode) => new(Workload, [.. Summaries.Where(s => s.Run.Mode == mode)], Image, _allPolicies);
+    public FigureData Only(RunMode mode) => Where(s => s.Run.Mode == mode);
+
+    /// <summary>The same workload, one link only.</summary>
+    public FigureData Only(string link) => Where(s => s.Run.Link == link);
+
+    private FigureData Where(Func<Summary, bool> shown) => new(Workload, [.. Summaries.Where(shown)], Image, _allPolicies) { Style = Style };
 
     internal SeriesStyle StyleOf(string policy)
     {

@@ -74,7 +74,7 @@ internal static class LatencyPanels
     public static PanelGrid Draw(FigureData data, Func<double, double> y, double low, double high)
     {
         var samples = data.Summaries.ToDictionary(s => s, s => Sample.Of(s.Run.Latencies));
-        var grid = new PanelGrid(data.LineLegend(), data.LinkTitles, [""], Height, left: 44);
+        var grid = new PanelGrid(data.Style, data.LineLegend(), data.LinkTitles, [""], Height, left: 44);
         for (int c = 0; c < data.Links.Count; c++)
         {
             Plot plot = grid[0, c];
@@ -84,7 +84,7 @@ internal static class LatencyPanels
             (double left, double right) = Scale.LogRange(shown.SelectMany(s => new[] { samples[s].Quantile(0.005), samples[s].Quantile(1) }), 0.03, 0.03);
             double minX = (right - left) / grid.PanelWidth * 0.5, minY = (high - low) / Height * 0.5;
             foreach (Summary s in shown)
-                AddSteps(plot, samples[s].Steps(Scale.Log, y, minX, minY), data.StyleOf(s.Run.Policy), y(0), right);
+                AddSteps(plot, samples[s].Steps(Scale.Log, y, minX, minY), data.StyleOf(s.Run.Policy), y(0), (left, right), minX * 2, minY * 2);
             plot.Axes.SetLimits(left, right, low, high);
             plot.Axes.Bottom.TickGenerator = Scale.LogTicks(left, right, Scale.Time, grid.Labels());
         }
@@ -93,12 +93,10 @@ internal static class LatencyPanels
         return grid;
     }
 
-    private static void AddSteps(Plot plot, List<(double X, double Y)> steps, SeriesStyle style, double floor, double right)
+    private static void AddSteps(Plot plot, List<(double X, double Y)> steps, SeriesStyle style, double floor, (double Left, double Right) axis, double unitX, double unitY)
     {
         // From the floor up to the first step, and along the ceiling to the end of the axis.
-        Coordinates[] points = [new(steps[0].X, floor), .. steps.Select(p => new Coordinates(p.X, p.Y)), new(Math.Max(right, steps[^1].X), steps[^1].Y)];
-        var line = plot.Add.ScatterLine(points);
-        line.ConnectStyle = ConnectStyle.StepHorizontal;
-        (line.LineColor, line.LinePattern, line.LineWidth) = (style.Color, style.Pattern, 1.3f);
+        Coordinates[] points = [new(steps[0].X, floor), .. steps.Select(p => new Coordinates(p.X, p.Y)), new(Math.Max(axis.Right, steps[^1].X), steps[^1].Y)];
+        Curve.Add(plot, [.. Curve.Stairs(points)], style, axis.Left, unitX, unitY);
     }
 }

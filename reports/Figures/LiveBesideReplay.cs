@@ -42,7 +42,7 @@ public sealed class LiveBesideReplay : IFigure
             new("live", new(Palette.Ink, LinePattern.Solid, default), MarkerShape.FilledCircle),
             new("replay", new(Palette.Ink, LinePattern.Solid, default), MarkerShape.OpenCircle),
         ];
-        var grid = new PanelGrid(legend, [.. s_metrics.Select(m => m.Title)], [""], 14 + (pairs.Count * 13), left: 12 + (4.1f * Math.Max(8, names.Max(n => n.Length))), gapX: 20);
+        var grid = new PanelGrid(data.Style, legend, [.. s_metrics.Select(m => m.Title)], [""], 14 + (pairs.Count * 13), left: 12 + (4.1f * Math.Max(8, names.Max(n => n.Length))), gapX: 20);
         for (int c = 0; c < s_metrics.Length; c++)
         {
             Plot plot = grid[0, c];

@@ -9,6 +9,7 @@ internal sealed class PanelGrid
     private readonly Plot[,] _plots;
     private readonly float _left, _top, _panelWidth, _panelHeight, _gapX, _gapY;
 
+    /// <param name="style">The venue's style.</param>
     /// <param name="legend">The entries above the panels.</param>
     /// <param name="columnTitles">One column of panels each.</param>
     /// <param name="rowTitles">One row of panels each; a single row may be nameless.</param>
@@ -16,12 +17,12 @@ internal sealed class PanelGrid
     /// <param name="left">Room for tick labels and titles at the left.</param>
     /// <param name="gapX">Between columns.</param>
     /// <param name="gapY">Between rows.</param>
-    public PanelGrid(IReadOnlyList<LegendEntry> legend, IReadOnlyList<string> columnTitles, IReadOnlyList<string> rowTitles,
+    public PanelGrid(FigureStyle style, IReadOnlyList<LegendEntry> legend, IReadOnlyList<string> columnTitles, IReadOnlyList<string> rowTitles,
         float panelHeight, float left = 34, float gapX = 22, float gapY = 14)
     {
         (int rows, int columns) = (rowTitles.Count, columnTitles.Count);
         // A single panel over both columns is mostly air.
-        Sheet = new FigureSheet(columns == 1 ? FigureSheet.ColumnWidth : FigureSheet.PageWidth);
+        Sheet = new FigureSheet(style, column: columns == 1);
         const float Right = 12, Bottom = 28;
         _top = (legend.Count > 0 ? Sheet.Legend(legend, 3) + 4 : 2) + 12;
         (_left, _gapX, _gapY, _panelHeight) = (left, gapX, gapY, panelHeight);
@@ -43,6 +44,9 @@ internal sealed class PanelGrid
 
     /// <summary>The size of a panel's data area along x, in points.</summary>
     public float PanelWidth => _panelWidth;
+
+    /// <summary>And along y.</summary>
+    public float PanelHeight => _panelHeight;
 
     /// <summary>How many tick labels of so many characters fit beneath a panel.</summary>
     public int Labels(int characters = 6) => Math.Max(2, (int)(_panelWidth / ((characters + 2) * 4.2f)));

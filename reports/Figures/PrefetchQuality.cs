@@ -29,7 +29,7 @@ public sealed class PrefetchQuality : IFigure
             .. data.Policies.Where(p => data.Summaries.Any(s => s.Run.Policy == p && Shown(s)))
                 .Select(p => new LegendEntry(p, data.StyleOf(p), data.StyleOf(p).Marker)),
         ];
-        var grid = new PanelGrid(legend, data.LinkTitles, [""], 105, left: 44);
+        var grid = new PanelGrid(data.Style, legend, data.LinkTitles, [""], 105, left: 44);
         for (int c = 0; c < data.Links.Count; c++)
         {
             Plot plot = grid[0, c];

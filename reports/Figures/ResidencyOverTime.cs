@@ -27,7 +27,7 @@ public sealed class ResidencyOverTime : IFigure
     public FigureSheet Draw(FigureData data)
     {
         Summary[] shown = [.. data.Summaries.Where(s => s.Run.Residency.Count > 1 && s.Run.TotalPages > 0)];
-        var grid = new PanelGrid(data.LineLegend(), data.LinkTitles, [""], Height, left: 44);
+        var grid = new PanelGrid(data.Style, data.LineLegend(), data.LinkTitles, [""], Height, left: 44);
         for (int c = 0; c < data.Links.Count; c++)
         {
             Plot plot = grid[0, c];
@@ -38,7 +38,7 @@ public sealed class ResidencyOverTime : IFigure
             double end = here.Max(s => (double)s.Run.Residency[^1].Time.Nanoseconds);
             (double left, double right) = Scale.LogRange([Math.Max(end / 1e5, here.Min(FirstVisible)), end], 0, 0.03);
             foreach (Summary s in here)
-                AddLine(plot, Steps(s.Run, (right - left) / grid.PanelWidth * 0.7), data.StyleOf(s.Run.Policy));
+                Curve.Add(plot, Points(s.Run), data.StyleOf(s.Run.Policy), left, (right - left) / grid.PanelWidth, 100 / Height);
             plot.Axes.SetLimits(left, right, 0, 102);
             plot.Axes.Bottom.TickGenerator = Scale.LogTicks(left, right, Scale.Time, grid.Labels());
         }
@@ -51,24 +51,6 @@ public sealed class ResidencyOverTime : IFigure
     /// <summary>When the first half per cent was in: before that, a line lies on the axis.</summary>
     private static double FirstVisible(Summary s) => s.Run.TimeToResidency(0.005)?.Nanoseconds ?? s.Run.Residency[^1].Time.Nanoseconds;
 
-    private static List<Coordinates> Steps(RunResult run, double minX)
-    {
-        var points = new List<Coordinates>();
-        foreach ((Instant time, long pages) in run.Residency)
-        {
-            var point = new Coordinates(Scale.Log(time.Nanoseconds), 100.0 * pages / run.TotalPages);
-            if (points.Count == 0 || point.X - points[^1].X >= minX || point.Y - points[^1].Y >= 0.5)
-                points.Add(point);
-        }
-        (Instant last, long in_) = run.Residency[^1];
-        points.Add(new Coordinates(Scale.Log(last.Nanoseconds), 100.0 * in_ / run.TotalPages));
-        return points;
-    }
-
-    private static void AddLine(Plot plot, List<Coordinates> points, SeriesStyle style)
-    {
-        var line = plot.Add.ScatterLine(points);
-        line.ConnectStyle = ConnectStyle.StepHorizontal;
-        (line.LineColor, line.LinePattern, line.LineWidth) = (style.Color, style.Pattern, 1.3f);
-    }
+    private static List<Coordinates> Points(RunResult run) =>
+        [.. run.Residency.Select(r => new Coordinates(Scale.Log(r.Time.Nanoseconds), 100.0 * r.Pages / run.TotalPages))];
 }

@@ -24,7 +24,7 @@ public sealed class StallByPolicy : IFigure
     public FigureSheet Draw(FigureData data)
     {
         int rows = data.Policies.Count;
-        var grid = new PanelGrid([], data.LinkTitles, [""], 18 + (rows * 15), left: 12 + (4.4f * Math.Max(8, data.Policies.Max(p => p.Length))), gapX: 28);
+        var grid = new PanelGrid(data.Style, [], data.LinkTitles, [""], 18 + (rows * 15), left: 12 + (4.4f * Math.Max(8, data.Policies.Max(p => p.Length))), gapX: 28);
         for (int c = 0; c < data.Links.Count; c++)
         {
             Plot plot = grid[0, c];

@@ -21,7 +21,7 @@ public sealed class LiveGate
     private readonly List<(string Policy, string Link, GateMetric Metric)> _keys = [];
     private readonly Dictionary<(string, string, GateMetric), (List<double> A, List<double> B)> _values = [];
 
-    /// <summary>Rounds before the first look; before each later one, as many again as there were. With 8 a side, the smallest p value is 0.0002.</summary>
+    /// <summary>Rounds before the first look; before each later one, as many again as there were.</summary>
     public int FirstRounds { get; init; } = 8;
 
     /// <summary>How often it looks.</summary>

@@ -18,6 +18,13 @@ libc6-dev:/usr/include/stdio.h
 linux-libc-dev:/usr/include/linux/userfaultfd.h
 iproute2:/usr/sbin/ip
 util-linux:/usr/bin/setsid
+zstd:/usr/bin/zstd
+poppler-utils:/usr/bin/pdffonts
+chromium:/usr/bin/chromium
+jupyter-nbconvert:/usr/bin/jupyter-nbconvert
+python3-ipykernel:/usr/lib/python3/dist-packages/ipykernel/__init__.py
+python3-pandas:/usr/lib/python3/dist-packages/pandas/__init__.py
+python3-matplotlib:/usr/lib/python3/dist-packages/matplotlib/__init__.py
 "
 
 missing=""

@@ -26,6 +26,13 @@ public sealed partial class CommandLineTests
     [TestCase("replay " + Trace + " --link 1", "RATE,ROUND-TRIP")]
     [TestCase("compare nothing.json", "nothing.json")]
     [TestCase("compare global.json", "unknown field")]
+    [TestCase("regress scenarios/demo.json --guard speed", "no metric \"speed\"; expected some of p50")]
+    [TestCase("regress scenarios/demo.json --baseline {out}", "no such baseline")]
+    [TestCase("regress scenarios/demo.json --baseline global.json", "not a baseline")]
+    [TestCase("regress scenarios/demo-live-redis.json", "trace: missing")]
+    [TestCase("regress scenarios/demo-live-redis.json --against /nowhere/testbed", "cannot be started")]
+    [TestCase("figures scenarios/demo.json --style nature -o {out}", "expected one of report, acm, ieee, usenix")]
+    [TestCase("figures scenarios/demo.json --format gif -o {out}", "no format \"gif\"")]
     [TestCase("record --pid 999999999 -o {out}", "no such process")]
     [TestCase("record --pid many -o {out}", "--pid")]
     [TestCase("page-server -D nowhere", "--images-dir")]
@@ -52,6 +59,49 @@ public sealed partial class CommandLineTests
         Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
         foreach (string name in PolicyCatalog.Names)
             Assert.That(outcome.Output, Does.Match($@"(?m)^\s*{name}\s"));
+    }
+
+    [Test]
+    public void HelpIsAPageForEachVerbWithExamplesThatAreUnderstood()
+    {
+        string root = TestbedProgram.Run("--help").Output;
+        Assert.That(root, Does.Contain("Exit codes:").And.Contain("130  interrupted"));
+        string[] verbs = [.. Regex.Match(root, @"Commands:\n(.*?)\n\n", RegexOptions.Singleline).Groups[1].Value.Split('\n')
+            .Where(l => l.StartsWith("  ", StringComparison.Ordinal) && char.IsAsciiLetter(l[2])).Select(l => l.Trim().Split(' ')[0])];
+        Assert.That(verbs, Does.Contain("regress").And.Contain("page-server").And.Length.GreaterThan(10));
+        foreach (string verb in verbs.Where(v => v != "trace"))
+        {
+            string help = TestbedProgram.Run(verb, "--help").Output;
+            Assert.That(help, Does.Match(@"Examples?:\n  (sudo |source <\()?testbed " + verb), $"{verb} has no example");
+            Assert.That(help.IndexOf("Options:", StringComparison.Ordinal), Is.LessThan(help.IndexOf("\nExample", StringComparison.Ordinal)), $"{verb}: examples come last");
+        }
+    }
+
+    [Test]
+    public void CompletionKnowsVerbsAndPolicies()
+    {
+        Assert.That(TestbedProgram.Run("completion").Output, Does.Contain("complete -o default -F _testbed testbed"));
+        Assert.That(TestbedProgram.Run("[suggest:13]", "testbed regre").Output.Split('\n'), Does.Contain("regress"));
+        Assert.That(TestbedProgram.Run("[suggest:32]", "testbed replay x.trace --policy ").Output.Split('\n'), Does.Contain("next-n"));
+    }
+
+    [Test]
+    public void RegressHasThreeExitCodes()
+    {
+        string baseline = Path.Combine(_folder.FullName, "base.json"), junit = Path.Combine(_folder.FullName, "j.xml"), markdown = Path.Combine(_folder.FullName, "m.md");
+        Outcome Regress(params string[] more) => TestbedProgram.Run(["regress", "scenarios/python.json", "--baseline", baseline, .. more]);
+        Assert.That(Regress("--update").ExitCode, Is.Zero);
+        string good = File.ReadAllText(baseline);
+        Outcome same = Regress("--junit", junit, "--markdown", markdown);
+        Assert.That((same.ExitCode, File.Exists(junit), File.Exists(markdown)), Is.EqualTo((0, true, true)), same.Errors);
+        // A twentieth less than it is: what is now is 5 % worse.
+        Match p99 = Regex.Match(good, @"""p99"":(\d+)");
+        File.WriteAllText(baseline, good[..p99.Groups[1].Index] + (long)(long.Parse(p99.Groups[1].Value) / 1.05) + good[(p99.Index + p99.Length)..]);
+        Outcome worse = Regress();
+        Assert.That(worse.ExitCode, Is.EqualTo(1));
+        Assert.That(worse.Output, Does.Match(@"p99 .* \+5\.00 %  REGRESSED"));
+        File.WriteAllText(baseline, good.Replace("\"seed\":1", "\"seed\":2", StringComparison.Ordinal));
+        Assert.That(Regress().ExitCode, Is.EqualTo(2));
     }
 
     [Test]

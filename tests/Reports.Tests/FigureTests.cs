@@ -13,7 +13,7 @@ public sealed class FigureTests
     private static readonly FigureData s_data = new("redis", Summary.Of(SyntheticRuns.All(RunMode.Replay, 3000)), SyntheticRuns.Image);
 
     private static readonly IFigure[] s_figures =
-        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
+        [new StallByPolicy(), new LatencyEcdf(), new LatencyCcdf(), new LatencyOverTime(), new ResidencyOverTime(), new PrefetchQuality(), new AddressOverTime()];
 
     [TestCaseSource(nameof(s_figures))]
     public void LabelsAreReallyDrawn(IFigure figure)
@@ -21,7 +21,7 @@ public sealed class FigureTests
         FigureSheet sheet = figure.Draw(s_data);
         using SKBitmap picture = SKBitmap.Decode(FigureWriter.Png(sheet));
         // The x label stands alone in the last 10 points; a missing font leaves them blank.
-        int from = (int)((sheet.Height - 11) * FigureWriter.PngScale);
+        int from = (int)((sheet.PrintHeight - 11) * FigureWriter.PngScale);
         int dark = Enumerable.Range(from, picture.Height - from).Sum(y => Enumerable.Range(0, picture.Width).Count(x => picture.GetPixel(x, y).Red < 100));
         Assert.That(dark, Is.GreaterThan(100));
         Assert.That(Edge(picture), Is.Zero, "something is drawn over the edge of the picture");
@@ -35,10 +35,10 @@ public sealed class FigureTests
     public void FitsThePaper(IFigure figure)
     {
         FigureSheet sheet = figure.Draw(s_data);
-        Assert.That(sheet.Width, Is.EqualTo(FigureSheet.PageWidth));
-        Assert.That(sheet.Height, Is.LessThan(9 * 72), "taller than a page");
+        Assert.That(sheet.PrintWidth, Is.EqualTo(FigureStyle.Report.PageWidth));
+        Assert.That(sheet.PrintHeight, Is.LessThan(9 * 72), "taller than a page");
         FigureSheet single = figure.Draw(new FigureData("redis", [.. s_data.Summaries.Take(5)], null));
-        Assert.That(single.Width, Is.EqualTo(FigureSheet.ColumnWidth));
+        Assert.That(single.PrintWidth, Is.EqualTo(FigureStyle.Report.ColumnWidth));
     }
 
     [Test]

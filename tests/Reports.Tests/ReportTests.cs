@@ -32,12 +32,12 @@ public sealed partial class ReportTests
     {
         string[] expected =
         [
-            "address-over-time", "address-over-time-live", "latency-ccdf", "latency-ccdf-live", "latency-ecdf", "latency-ecdf-live",
-            "live-beside-replay", "prefetch-quality", "residency", "residency-live", "stall", "stall-live",
+            "address-over-time", "address-over-time-live", "latency-ccdf", "latency-ccdf-live", "latency-ecdf", "latency-ecdf-live", "latency-over-time", "latency-over-time-live",
+            "live-beside-replay", "prefetch-quality", "residency", "residency-live", "stall", "stall-live", "stall-map",
         ];
         foreach (string extension in (string[])["png", "svg", "pdf"])
             Assert.That(Figures(extension).Select(Path.GetFileNameWithoutExtension), Is.EquivalentTo(expected));
-        Assert.That(Directory.GetFileSystemEntries(_report).Select(Path.GetFileName), Is.EquivalentTo((string[])["index.html", "results.csv", "figures"]));
+        Assert.That(Directory.GetFileSystemEntries(_report).Select(Path.GetFileName), Is.EquivalentTo((string[])["index.html", "results.csv", "figures", "latencies"]));
         Assert.That(Directory.GetFileSystemEntries(_root), Has.Length.EqualTo(1), "temporary directories stay behind");
     }
 
@@ -98,7 +98,7 @@ public sealed partial class ReportTests
         {
             string row = html.Split('\n').Single(l => l.StartsWith("<tr", StringComparison.Ordinal)
                 && l.Contains($"data-v=\"{run.Policy}\"", StringComparison.Ordinal) && l.Contains($"data-v=\"{run.Link}\"", StringComparison.Ordinal)
-                && l.Contains($"data-v=\"{run.Mode.ToString().ToLowerInvariant()}\"", StringComparison.Ordinal));
+                && l.Contains($"data-v=\"{run.Mode.ToString().ToLowerInvariant()}\"", StringComparison.Ordinal) && l.Contains(run.CommandHash.ToString("x16"), StringComparison.Ordinal));
             Assert.That(row, Does.Contain($">{run.DemandFaults:N0}<").And.Contain($"data-v=\"{run.TotalStall.Seconds:R}\"").And.Contain(run.CommandHash.ToString("x16")));
             Assert.That(WebUtilityDecode(row), Does.Contain($">{run.LatencyQuantile(0.99).ToString().Replace("us", "µs", StringComparison.Ordinal)}<"));
         }
@@ -122,6 +122,14 @@ public sealed partial class ReportTests
             Assert.That(Field("bytes"), Is.EqualTo(_results[i].Bytes));
             Assert.That(fields[Array.IndexOf(heads, "prefetch_useful")], _results[i].Mode == RunMode.Live ? Is.Empty : Is.EqualTo($"{_results[i].Prefetch.Useful}"));
         }
+    }
+
+    [Test]
+    public void HistogramsHaveTheQuantilesOfTheResults()
+    {
+        Assert.That(Directory.GetFiles(Path.Combine(_report, "latencies"), "*.hgrm"), Has.Length.EqualTo(_results.Count));
+        foreach (RunResult run in _results)
+            Assert.That((double)LatencyFiles.Histogram(run).GetValueAtPercentile(99), Is.EqualTo((double)run.LatencyQuantile(0.99).Nanoseconds).Within(0.2).Percent);
     }
 
     [Test]

@@ -43,6 +43,7 @@ internal static class SyntheticRuns
             Link = Links[link],
             Mode = mode,
             Latencies = latencies,
+            ResolvedAt = [.. Enumerable.Range(1, latencies.Length).Select(i => new Instant((long)(end * i / latencies.Length)))],
             DemandFaults = waiting - (waiting / 20),
             LateFaults = waiting / 20,
             ZeroFaults = faults / 50,
@@ -59,15 +60,24 @@ internal static class SyntheticRuns
     }
 
     /// <summary>The same run with all its times longer.</summary>
-    public static RunResult Slower(RunResult r, double factor)
+    public static RunResult Slower(RunResult r, double factor) => Changed(r, r.Policy, factor);
+
+    /// <summary>The same run, of a policy of another name.</summary>
+    public static RunResult Renamed(RunResult r, string policy) => Changed(r, policy, 1);
+
+    /// <summary>The same run, with a bound.</summary>
+    public static RunResult Bounded(RunResult r, LinkBound bound) => Changed(r, r.Policy, 1, bound);
+
+    private static RunResult Changed(RunResult r, string policy, double factor, LinkBound? bound = null)
     {
         Duration Slow(Duration d) => new((long)Math.Round(d.Nanoseconds * factor));
         return new RunResult
         {
             Workload = r.Workload,
-            Policy = r.Policy,
+            Policy = policy,
             Link = r.Link,
             Mode = r.Mode,
+            Bound = bound,
             Latencies = [.. r.Latencies.Select(Slow)],
             DemandFaults = r.DemandFaults,
             LateFaults = r.LateFaults,

@@ -17,6 +17,9 @@ internal static class DemoVerb
         var command = new Command("demo", """
             The main job, end to end: replay the shipped redis trace under every policy over three links; then, where privileges
             allow, capture a fresh trace from a live process, replay that too, and put live beside replay.
+
+            Example:
+              testbed demo
             """)
         { output };
         command.SetAction(parsed => Demo(parsed.GetValue(output) ?? Path.Combine("reports", "out", "demo")));

@@ -27,6 +27,9 @@ internal static class DoctorVerb
         var command = new Command("doctor", """
             Show what this host can do, found out by trying, and what to do about what is missing. Exit code 1 when processes cannot
             be captured live here; replay works everywhere.
+
+            Example:
+              testbed doctor
             """);
         command.SetAction(_ => Examine());
         return command;

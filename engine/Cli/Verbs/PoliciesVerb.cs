@@ -9,7 +9,12 @@ internal static class PoliciesVerb
 {
     public static Command Create()
     {
-        var command = new Command("policies", "List the policies, their options and their sources.");
+        var command = new Command("policies", """
+            List the policies, their options and their sources.
+
+            Example:
+              testbed policies
+            """);
         command.SetAction(_ => List());
         return command;
     }

@@ -15,6 +15,9 @@ internal static class RescueVerb
             Give a process its memory back after the testbed that held it was killed together with its guard. The process stands
             still at the pages that are away; the images and the journal beside them are where --images said, or in a directory
             testbed-images-* of the temporary directory. Children that the process forked meanwhile cannot be rescued so.
+
+            Example:
+              testbed rescue --pid 4711 --images redis-images
             """)
         { pid, images };
         command.SetAction(parsed =>

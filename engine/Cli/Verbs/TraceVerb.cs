@@ -9,7 +9,12 @@ internal static class TraceVerb
     public static Command Create()
     {
         var file = new Argument<string>("FILE") { Description = "a trace" };
-        var info = new Command("info", "Show where a trace came from, what is in it, and a picture of address over time.") { file };
+        var info = new Command("info", """
+            Show where a trace came from, what is in it, and a picture of address over time.
+
+            Example:
+              testbed trace info traces/python-dict.trace
+            """) { file };
         info.SetAction(parsed => Info(parsed.GetRequiredValue(file)));
         return new Command("trace", "Look into traces.") { info };
     }

@@ -2,30 +2,30 @@ using System.Collections;
 
 namespace Testbed.Core;
 
-/// <summary>A list that grows by parts, not by copies: 8 bytes an entry and no more, however long it becomes.</summary>
-internal sealed class DurationList : IReadOnlyList<Duration>
+/// <summary>A list that grows by parts, not by copies: a large one never needs twice its room.</summary>
+internal sealed class PartList<T> : IReadOnlyList<T>
 {
     private const int Shift = 15, PartLength = 1 << Shift;
-    private readonly List<Duration[]> _parts = [];
-    private Duration[] _last = [];
+    private readonly List<T[]> _parts = [];
+    private T[] _last = [];
     private int _used;
 
     /// <inheritdoc/>
     public int Count => _parts.Count == 0 ? 0 : ((_parts.Count - 1) << Shift) + _used;
 
     /// <inheritdoc/>
-    public Duration this[int index] =>
+    public T this[int index] =>
         (uint)index < (uint)Count ? _parts[index >> Shift][index & (PartLength - 1)] : throw new ArgumentOutOfRangeException(nameof(index));
 
     /// <summary>Appends.</summary>
-    public void Add(Duration value)
+    public void Add(T value)
     {
         if (_used == _last.Length)
         {
             // The first part is small: most runs of a test are.
             if (_last.Length is 0 or PartLength)
             {
-                _parts.Add(_last = new Duration[_parts.Count == 0 ? 256 : PartLength]);
+                _parts.Add(_last = new T[_parts.Count == 0 ? 256 : PartLength]);
                 _used = 0;
             }
             else
@@ -38,7 +38,7 @@ internal sealed class DurationList : IReadOnlyList<Duration>
     }
 
     /// <inheritdoc/>
-    public IEnumerator<Duration> GetEnumerator()
+    public IEnumerator<T> GetEnumerator()
     {
         int count = Count;
         for (int i = 0; i < count; i++)
