@@ -55,7 +55,7 @@ public static class LatexTable
         string star = links.Length > 1 ? "*" : "";
         int n = s_quantities.Length;
         text.Append($"\\begin{{table{star}}}\n  \\centering\n  \\caption{{{Escape(workload)}, {mode}: faults that waited, their latency, and the sum of all waiting; percentiles by nearest rank, the best of each link in bold.}}\n")
-            .Append($"  \\label{{tab:{Label(workload)}-{mode}}}\n  \\small\n  \\begin{{tabular}}{{@{{}}l{string.Concat(Enumerable.Repeat(new string('r', n), links.Length))}@{{}}}}\n    \\toprule\n    ");
+            .Append($"  \\label{{tab:{Label(workload)}-{mode}}}\n  \\footnotesize\n  \\setlength{{\\tabcolsep}}{{3.2pt}}\n  \\begin{{tabular}}{{@{{}}l{string.Concat(Enumerable.Repeat(new string('r', n), links.Length))}@{{}}}}\n    \\toprule\n    ");
         text.AppendJoin(" ", links.Select(l => $"& \\multicolumn{{{n}}}{{c}}{{{Escape(Figures.FigureData.TitleOf(l))}}}")).Append(" \\\\\n    ")
             .AppendJoin(" ", links.Select((_, i) => $"\\cmidrule(lr){{{2 + (i * n)}-{1 + ((i + 1) * n)}}}")).Append("\n    policy");
         var columns = (from link in links from quantity in s_quantities select ColumnOf(block, link, quantity)).ToList();
@@ -83,7 +83,7 @@ public static class LatexTable
 
     private static string Cell(double value, bool isTime, bool best)
     {
-        string number = !isTime ? value.ToString("#,0", CultureInfo.InvariantCulture).Replace(",", "\\,", StringComparison.Ordinal)
+        string number = !isTime || value >= 999.5 ? value.ToString("#,0", CultureInfo.InvariantCulture).Replace(",", "\\,", StringComparison.Ordinal)
             : value.ToString(value switch { >= 99.95 => "0", >= 9.995 => "0.0", >= 0.0995 or 0 => "0.00", _ => "0.0000" }, CultureInfo.InvariantCulture);
         return best ? $"\\textbf{{{number}}}" : number;
     }

@@ -146,7 +146,8 @@ internal sealed class RequestTemplate
     private void AddValue(long key, ByteBuffer into)
     {
         Span<byte> value = into.Reserve(_valueSize);
-        var random = new KeyRandom(_seed ^ ((ulong)key * 0x9E3779B97F4A7C15));
+        // Mixed, or the values of two keys would be parts of one sequence, shifted.
+        var random = new KeyRandom(KeyRandom.Mix(_seed ^ ((ulong)key * 0x9E3779B97F4A7C15)));
         ulong bits = 0;
         for (int i = 0; i < value.Length; i++, bits >>= 6)
         {

@@ -35,6 +35,14 @@ public sealed partial record Scenario
     [Description("The policies with their options, for example next-n:n=16")]
     public required IReadOnlyList<string> Policies { get; init; }
 
+    /// <summary>Files of outside policies (.cs or .dll), relative to the scenario file.</summary>
+    [Description("Files of outside policies, .cs or .dll, relative to this file")]
+    public IReadOnlyList<string> PolicyFiles { get; set; } = [];
+
+    /// <summary>Earlier traces for record-and-prefetch policies, relative to the scenario file; none: the trace itself.</summary>
+    [Description("Earlier traces for record-and-prefetch policies, relative to this file; when absent, the trace itself")]
+    public IReadOnlyList<string> Recordings { get; set; } = [];
+
     /// <summary>The links.</summary>
     [Description("The links between page server and daemon")]
     public required IReadOnlyList<LinkSpec> Links { get; init; }
@@ -68,6 +76,10 @@ public sealed partial record Scenario
     public string? CalibrationFile => Calibration is null ? null
         : Path.Combine(Path.GetDirectoryName(File)!, "calibrations", Calibration + ".json");
 
+    /// <summary>The absolute paths of files that are given relative to the scenario file.</summary>
+    public IReadOnlyList<string> Resolve(IReadOnlyList<string> files) =>
+        [.. files.Select(f => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(File)!, f)))];
+
     /// <summary>Reads and checks a scenario file. The trace need not be there yet; the workload file must.</summary>
     /// <exception cref="BadInputException">Names file, field, what is wrong and what is expected.</exception>
     public static Scenario FromFile(string file)
@@ -89,7 +101,7 @@ public sealed partial record Scenario
     public static IEnumerable<string> Expand(string policy)
     {
         int colon = policy.IndexOf(':', StringComparison.Ordinal);
-        if (colon < 0)
+        if (colon < 0 || !policy.Contains('|', StringComparison.Ordinal))
             return [policy];
         IEnumerable<string> texts = [policy[..colon]];
         char joint = ':';
@@ -118,7 +130,7 @@ public sealed partial record Scenario
             field.Name("calibration", Calibration);
         field.Unique("policies", Policies);
         for (int i = 0; i < Policies.Count; i++)
-            field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value");
+            field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value, combined by +, then and limit");
         field.Unique("links", [.. Links.Select(l => l.Text)]);
         Transfer?.Check(field);
         field.Range("live.repetitions", Live.Repetitions, 1, 1000);
@@ -128,7 +140,10 @@ public sealed partial record Scenario
             Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json")), $"\"{Workload}\" has no file", $"workloads/{Workload}.json beside the scenario");
     }
 
-    [GeneratedRegex(@"\A[a-z][a-z0-9-]*(:[a-z][a-z0-9-]*=[^,=\s]+(,[a-z][a-z0-9-]*=[^,=\s]+)*)?\z")]
+    private const string Option = @"[a-z][a-z0-9-]*=[^,=\s]+";
+    private const string OnePolicy = $@"[a-z][a-z0-9-]*(:{Option}(,{Option})*)?(\s+limit\s+[0-9]+)?";
+
+    [GeneratedRegex($@"\A{OnePolicy}((\s*\+\s*|\s+then\s+){OnePolicy})*\z")]
     private static partial Regex PolicyForm();
 }
 

@@ -1,5 +1,7 @@
 using System.IO.Hashing;
 using System.Reflection;
+using System.Runtime.ExceptionServices;
+using System.Text.RegularExpressions;
 using Testbed.Core;
 using Testbed.Live;
 using Testbed.Policies;
@@ -13,6 +15,16 @@ namespace Testbed.Cli;
 /// <summary>Replays a scenario's policies over its links, and writes what came of it.</summary>
 internal static class Experiment
 {
+    /// <summary>The scenario with the policies of outside files: its own files', known from now on, and those of
+    /// <paramref name="files"/>, which join its policies where it does not name them.</summary>
+    public static Scenario WithPolicies(Scenario scenario, IReadOnlyList<string> files)
+    {
+        _ = Options.AddPolicies(scenario.Resolve(scenario.PolicyFiles));
+        IEnumerable<string> joining = Options.AddPolicies(files)
+            .Where(name => !scenario.Policies.Any(p => Regex.Split(p, "[^a-z0-9-]+").Contains(name)));
+        return scenario with { Policies = [.. scenario.Policies, .. joining] };
+    }
+
     /// <summary>Every policy over every link, on all cores; in the order of the scenario, whichever is done first.</summary>
     /// <param name="workload">What is replayed.</param>
     /// <param name="scenario">Under what.</param>
@@ -27,7 +39,7 @@ internal static class Experiment
         Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
             link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
         var results = new RunResult[runs.Length];
-        Parallel.For(0, runs.Length, i => results[i] = Simulation.Run(
+        InParallel(runs.Length, i => results[i] = Simulation.Run(
             workload,
             new ReplayOptions(runs[i].Policy, runs[i].Link.Parameters, runs[i].Link.Text)
             {
@@ -44,6 +56,19 @@ internal static class Experiment
     /// <exception cref="BadInputException">There is no such file, or it is no calibration.</exception>
     public static Calibration CalibrationFor(Scenario scenario, string? file = null) =>
         (file ?? scenario.CalibrationFile) is { } path ? Calibration.FromFile(path) : Calibration.Reference;
+
+    /// <summary>The first error as itself, not wrapped with the others: an outside policy's is bad input.</summary>
+    private static void InParallel(int count, Action<int> run)
+    {
+        try
+        {
+            Parallel.For(0, count, run);
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+    }
 
     /// <summary>The scenario's transfer settings change what belongs to the policy, but not what CRIU does.</summary>
     public static TransferOptions TransferFor(Scenario scenario, PolicySpec policy) =>

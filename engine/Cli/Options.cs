@@ -1,7 +1,11 @@
 using System.CommandLine;
+using System.CommandLine.Completions;
+using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
+using Testbed.PolicyFiles;
 using Testbed.Scenarios;
+using Testbed.Traces;
 using Testbed.Uffd;
 
 namespace Testbed.Cli;
@@ -9,13 +13,25 @@ namespace Testbed.Cli;
 /// <summary>Options that several verbs share.</summary>
 internal static class Options
 {
-    public static Option<string> Policy() => Completed([.. PolicyCatalog.Names], new("--policy", "-p")
+    public static Option<string> Policy() => Completed(() => PolicyCatalog.Names, new("--policy", "-p")
     {
-        Description = "NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
+        Description = "NAME or NAME:OPTION=VALUE,...; \"A + B\", \"A then B\", \"A limit N\" combine; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
     });
 
-    public static Option<string> Link() => Completed(["10g", "1g", "100m", "local"], new("--link", "-l")
+    public static Option<string[]> PolicyFiles() => new("--policy-file")
+    {
+        Description = "a C# file (.cs, compiled on the spot) or class library (.dll) with policies of yours; may be given again",
+        DefaultValueFactory = _ => [],
+    };
+
+    public static Option<string[]> Recordings() => new("--recording")
+    {
+        Description = "an earlier trace for record-and-prefetch policies, may be given again; default: the trace itself",
+        DefaultValueFactory = _ => [],
+    };
+
+    public static Option<string> Link() => Completed(() => ["10g", "1g", "100m", "local"], new("--link", "-l")
     {
         Description = LinkSpec.Form,
         DefaultValueFactory = _ => "1g",
@@ -51,9 +67,27 @@ internal static class Options
         },
     };
 
-    private static Option<string> Completed(string[] values, Option<string> option)
+    /// <summary>Makes the policies of these files known.</summary>
+    /// <returns>Their names.</returns>
+    public static IReadOnlyList<string> AddPolicies(IReadOnlyList<string> files) =>
+        // Not even named where there are none: the compiler's assemblies are large.
+        files.Count == 0 ? [] : Load(files);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static List<string> Load(IReadOnlyList<string> files) => [.. files.SelectMany(PolicyFile.Load)];
+
+    /// <summary>The first touches of one trace or several; null for none.</summary>
+    public static IReadOnlyList<PageNumber>? LoadRecordings(IReadOnlyList<string> files) => files.Count switch
     {
-        option.CompletionSources.Add(values);
+        0 => null,
+        1 => Trace.Load(files[0]).FirstTouches().Recording,
+        _ => new Recordings([.. files.Select(f => Trace.Load(f).FirstTouches().Recording)]),
+    };
+
+    /// <summary>The values are only asked for when somebody completes: a start should not read the catalog.</summary>
+    private static Option<string> Completed(Func<IEnumerable<string>> values, Option<string> option)
+    {
+        option.CompletionSources.Add(_ => values().Select(v => new CompletionItem(v)));
         return option;
     }
 

@@ -48,7 +48,8 @@ internal static class Program
 
     private static int Fail(string message)
     {
-        Console.Error.WriteLine("testbed: " + message.ReplaceLineEndings(" "));
+        // One line, but for the errors of a policy file: one line each.
+        Console.Error.WriteLine("testbed: " + message.ReplaceLineEndings("\ntestbed: "));
         return 2;
     }
 }

@@ -36,6 +36,6 @@ public sealed class PolicyOptionAttribute(string summary) : Attribute
 
 /// <summary>What a policy may know beside the faults.</summary>
 /// <param name="Map">The memory that it will serve.</param>
-/// <param name="Recording">The first touches of an earlier run, in order, by dump address; empty when there is none.</param>
+/// <param name="Recording">The first touches of an earlier run, in order, by dump address; <see cref="Recordings"/> of several; empty when there is none.</param>
 /// <param name="Seed">For policies that need randomness: they seed a generator of their own.</param>
 public sealed record PolicyEnvironment(PageMap Map, IReadOnlyList<PageNumber> Recording, ulong Seed);

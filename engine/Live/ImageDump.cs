@@ -25,7 +25,7 @@ internal sealed class ImageDump(IPageSink sink) : IMemoryDumpSink
                 sink.Complete();
             }
             var identity = new ProcessIdentity(pid, pid, pid, [.. target.Threads.Select(t => (uint)t.Tid)]);
-            ProcessImages.Write(directory, identity, ProcessImages.NewLayout(target.Mappings.Select(ToVma)));
+            ProcessImages.Write(directory, identity, ProcessImages.NewLayout(target.Mappings.Select(mapping => mapping.ToVma())));
         }
         catch (IOException e)
         {
@@ -40,9 +40,6 @@ internal sealed class ImageDump(IPageSink sink) : IMemoryDumpSink
         sink.WritePagemap(range, PagemapFlags.Present | PagemapFlags.Lazy);
         sink.WritePages(pages);
     }
-
-    private static VmaEntry ToVma(Mapping m) =>
-        ProcessImages.NewArea(m.Range, m.Protection, !m.IsShared, m.Inode != 0, (ulong)m.Offset, m.Name);
 
     private static void EnsureRoom(InPlaceTarget target, string directory)
     {

@@ -12,8 +12,9 @@ namespace Testbed.Policies;
 /// <remarks>
 /// Why probes: a page that was prefetched and is touched makes no event under userfaultfd, so a policy cannot see its
 /// own successes; what it withholds, it can. The harm is bounded: nothing is fetched for a predictor before it was right,
-/// and one that becomes wrong is halved by each few probes; a right one loses its probes, every second page at first and
-/// one in 32 from depth 16 on. A probe that the background transfer brings first decides nothing.
+/// and never more than debt pages since it was last seen right, so that all pages fetched in vain are at most debt times
+/// the right probes. A predictor that becomes wrong is also halved by each few probes; a right one loses its probes,
+/// every second page at first and one in 32 from depth 16 on. A probe that the background transfer brings first decides nothing.
 /// </remarks>
 [Policy("adaptive", "ours: tries several predictors, measures each by pages withheld, deepens those that pay",
     Source = "this testbed; after Srinath et al., Feedback Directed Prefetching, HPCA 2007 (accuracy sets the depth)")]
@@ -23,7 +24,7 @@ public sealed class AdaptivePolicy : IPolicy
 
     private struct Standing
     {
-        public int Depth, Score, Turn;
+        public int Depth, Score, Turn, Unproven;
     }
 
     private struct Probe
@@ -34,7 +35,7 @@ public sealed class AdaptivePolicy : IPolicy
     }
 
     private const int Predictors = 4, Probes = 1024, EnoughScore = 4;
-    private readonly int _maxDepth, _patience, _worth;
+    private readonly int _maxDepth, _patience, _worth, _debt;
     private readonly bool _background;
     private readonly Standing[] _standings = new Standing[Predictors];
     private readonly Probe[] _probes = new Probe[Probes];
@@ -51,10 +52,11 @@ public sealed class AdaptivePolicy : IPolicy
         [PolicyOption("pages that one predictor may add to a fault, at most", Min = 1, Max = 4096)] int maxDepth = 64,
         [PolicyOption("faults after which a page that was withheld and not demanded counts as wrong", Min = 1, Max = 1 << 30)] int patience = 512,
         [PolicyOption("wrong probes that a right one outweighs: what prefetching in vain costs, beside a fault", Min = 1, Max = 64)] int worth = 4,
+        [PolicyOption("pages fetched for a predictor since it was last seen right, at most", Min = 1, Max = 1 << 30)] int debt = 128,
         [PolicyOption("whether to use the recording")] bool recorded = false,
         [PolicyOption("whether to move the rest while idle")] bool background = true)
     {
-        (_maxDepth, _patience, _worth, _background) = (maxDepth, patience, worth, background);
+        (_maxDepth, _patience, _worth, _debt, _background) = (maxDepth, patience, worth, debt, background);
         _recorded = recorded ? RecordedPages.Indices(environment) : [];
         _place = new Dictionary<long, int>(_recorded.Length);
         for (int i = 0; i < _recorded.Length; i++)
@@ -120,8 +122,11 @@ public sealed class AdaptivePolicy : IPolicy
             s.Turn = Math.Clamp(2 * s.Depth, 2, 32);
         if ((turn || s.Depth == 0) && !probe.Open)
             probe = new Probe { Open = true, Page = page, By = by, Expires = _faults + _patience };
-        else if (s.Depth > 0)
+        else if (s.Depth > 0 && s.Unproven < _debt)
+        {
             run.Add(page, plan);
+            s.Unproven++;
+        }
     }
 
     private void Settle(long page)
@@ -151,6 +156,8 @@ public sealed class AdaptivePolicy : IPolicy
     {
         ref Standing s = ref _standings[(int)by];
         s.Score += verdict;
+        if (verdict > 0)
+            s.Unproven = 0;
         if (s.Score >= EnoughScore)
             (s.Score, s.Depth) = (0, Math.Min(_maxDepth, Math.Max(1, s.Depth * 2)));
         else if (s.Score <= -EnoughScore)

@@ -27,10 +27,11 @@ public sealed class FaasnapPolicy : IPolicy
         PolicyEnvironment environment,
         [PolicyOption("pages in a group of access order", Min = 1, Max = 1 << 30)] int group = 1024,
         [PolicyOption("pages between regions that are merged, at most", Min = 0, Max = 1 << 30)] int gap = 32,
-        [PolicyOption("whether to move the rest while idle")] bool background = true)
+        [PolicyOption("whether to move the rest while idle")] bool background = true,
+        [PolicyOption("of several recordings, the pages in any or in all")] RecordedIn recordedIn = RecordedIn.Any)
     {
         _background = background;
-        _regions = Regions(environment, group, gap);
+        _regions = Regions(environment.Map, RecordedPages.Indices(environment, recordedIn), group, gap);
     }
 
     /// <inheritdoc/>
@@ -58,9 +59,8 @@ public sealed class FaasnapPolicy : IPolicy
             _fill.Propose(map, plan);
     }
 
-    private static (long, long)[] Regions(PolicyEnvironment environment, int group, int gap)
+    private static (long, long)[] Regions(PageMap map, long[] recorded, int group, int gap)
     {
-        long[] recorded = RecordedPages.Indices(environment);
         (long Index, int Group)[] pages = [.. recorded.Select((index, i) => (index, i / group))];
         Array.Sort(pages);
         var regions = new List<(int Group, long Index, long Count)>();
@@ -73,7 +73,7 @@ public sealed class FaasnapPolicy : IPolicy
                 regions[^1] = (Math.Min(lowest, g), first, index - first + 1);
                 continue;
             }
-            areaEnd = environment.Map.AreaBounds(index).End;
+            areaEnd = map.AreaBounds(index).End;
             regions.Add((g, index, 1));
         }
         regions.Sort();

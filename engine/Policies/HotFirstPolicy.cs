@@ -4,7 +4,7 @@ namespace Testbed.Policies;
 
 /// <summary>
 /// Hot regions first: the background transfer takes the region with the most touches, in address order, then the next.
-/// Touches are those of the recording, if there is one, and each fault adds one; among equals the lower address goes
+/// Touches are those of the recordings, if there are any, and each fault adds one; among equals the lower address goes
 /// first. A region that was begun is finished unless another became hotter.
 /// </summary>
 /// <remarks>
@@ -31,8 +31,11 @@ public sealed class HotFirstPolicy : IPolicy
         (_region, _count) = (region, environment.Map.Count);
         _size = (int)((_count + region - 1) / region);
         (_heat, _heap, _place) = (new int[_size], new int[_size], new int[_size]);
-        foreach (long index in RecordedPages.Indices(environment))
-            _heat[index / region]++;
+        foreach (IReadOnlyList<PageNumber> run in Recordings.RunsOf(environment.Recording))
+        {
+            foreach (long index in RecordedPages.Indices(environment.Map, run))
+                _heat[index / region]++;
+        }
         for (int r = 0; r < _size; r++)
             _heap[r] = r;
         Array.Sort(_heap, (a, b) => Hotter(a, b) ? -1 : Hotter(b, a) ? 1 : 0);

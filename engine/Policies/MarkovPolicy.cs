@@ -9,7 +9,7 @@ namespace Testbed.Policies;
 /// <remarks>
 /// Mapped: the paper learns transitions between cache misses as they repeat; under lazy restore each page faults once,
 /// so they come from an earlier run, where each page has one successor, and following it degree times replaces the
-/// paper's several successors of one miss.
+/// paper's several successors of one miss. With several recordings, degree successors in each.
 /// </remarks>
 [Policy("markov", "after each fault, the pages that followed it in a recorded run",
     Source = "Joseph and Grunwald, Prefetching Using Markov Predictors, ISCA 1997, section 3")]
@@ -17,8 +17,7 @@ public sealed class MarkovPolicy : IPolicy
 {
     private readonly int _degree;
     private readonly bool _background;
-    private readonly long[] _recorded;
-    private readonly Dictionary<long, int> _place;
+    private readonly (long[] Recorded, Dictionary<long, int> Place)[] _runs;
     private SequentialFill _fill;
 
     /// <summary>Learns from the environment's recording.</summary>
@@ -28,22 +27,30 @@ public sealed class MarkovPolicy : IPolicy
         [PolicyOption("whether to move the rest while idle")] bool background = true)
     {
         (_degree, _background) = (degree, background);
-        _recorded = RecordedPages.Indices(environment);
-        _place = new Dictionary<long, int>(_recorded.Length);
-        for (int i = 0; i < _recorded.Length; i++)
-            _place.Add(_recorded[i], i);
+        _runs = [.. Recordings.RunsOf(environment.Recording).Select(run => Learn(RecordedPages.Indices(environment.Map, run)))];
+    }
+
+    private static (long[], Dictionary<long, int>) Learn(long[] recorded)
+    {
+        var place = new Dictionary<long, int>(recorded.Length);
+        for (int i = 0; i < recorded.Length; i++)
+            place.Add(recorded[i], i);
+        return (recorded, place);
     }
 
     /// <inheritdoc/>
     public void OnFault(in PolicyFault fault, PageMap map, Plan plan)
     {
-        if (!_place.TryGetValue(fault.Index, out int place))
-            return;
-        int end = (int)Math.Min(_recorded.Length, place + 1L + _degree);
-        RunBuilder run = default;
-        for (int i = place + 1; i < end; i++)
-            run.Add(_recorded[i], plan);
-        run.Flush(plan);
+        foreach ((long[] recorded, Dictionary<long, int> places) in _runs)
+        {
+            if (!places.TryGetValue(fault.Index, out int place))
+                continue;
+            int end = (int)Math.Min(recorded.Length, place + 1L + _degree);
+            RunBuilder run = default;
+            for (int i = place + 1; i < end; i++)
+                run.Add(recorded[i], plan);
+            run.Flush(plan);
+        }
     }
 
     /// <inheritdoc/>

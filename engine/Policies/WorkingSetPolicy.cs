@@ -14,8 +14,13 @@ public enum WorkingSetOrder
 
 /// <summary>
 /// Record and prefetch: the pages that an earlier run touched, in the order it touched them (or sorted by
-/// address, with runs merged), then the rest in address order. Without a recording it is only the latter.
+/// address, with runs merged), then the rest in address order. Without a recording it is only the latter. Of several
+/// recordings, the pages of any or those of all.
 /// </summary>
+/// <remarks>
+/// Mapped: REAP reads its working-set file before the function runs on; here nobody holds the program back, and the
+/// working set comes while it runs. REAP has one recording; the stable pages over invocations (its section 4) are recorded-in=all.
+/// </remarks>
 [Policy("working-set", "the pages of a recorded run in its order, then the rest in address order",
     Source = "Ustiugov et al., Benchmarking, Analysis, and Optimization of Serverless Function Snapshots (REAP), ASPLOS 2021, section 5")]
 public sealed class WorkingSetPolicy : IPolicy
@@ -29,10 +34,11 @@ public sealed class WorkingSetPolicy : IPolicy
     public WorkingSetPolicy(
         PolicyEnvironment environment,
         [PolicyOption("whether to move the rest while idle")] bool background = true,
-        [PolicyOption("recorded, or sorted by address")] WorkingSetOrder order = WorkingSetOrder.Recorded)
+        [PolicyOption("recorded, or sorted by address")] WorkingSetOrder order = WorkingSetOrder.Recorded,
+        [PolicyOption("of several recordings, the pages in any or in all")] RecordedIn recordedIn = RecordedIn.Any)
     {
         _background = background;
-        _recorded = RecordedPages.Indices(environment);
+        _recorded = RecordedPages.Indices(environment, recordedIn);
         if (order == WorkingSetOrder.Sorted)
             Array.Sort(_recorded);
     }

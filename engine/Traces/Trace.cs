@@ -54,6 +54,33 @@ public sealed class Trace
         return Load(reader, name);
     }
 
+    /// <summary>Writes it to a file, which has its name only when it is whole. An incomplete trace stays incomplete.</summary>
+    /// <exception cref="BadInputException">The file cannot be written.</exception>
+    public void Save(string path)
+    {
+        string part = path + ".part";
+        try
+        {
+            // Threads first: in a file they stand before the faults that name them.
+            using (TraceWriter writer = TraceWriter.Create(part, Header with { Threads = Threads }))
+            {
+                foreach (ref readonly FaultRecord fault in Faults.AsSpan())
+                    writer.Append(fault);
+                foreach (ref readonly ServiceEvent e in Events.AsSpan())
+                    writer.Append(e);
+                if (End is { } end)
+                    writer.Finish(end);
+            }
+            File.Move(part, path, overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or BadInputException)
+        {
+            if (File.Exists(part))
+                File.Delete(part);
+            throw e as BadInputException ?? new BadInputException($"{path}: cannot write a trace here: {e.Message}", e);
+        }
+    }
+
     /// <summary>What the threads touched, and how long they thought before: the load that a replay puts on a policy.</summary>
     /// <param name="space">Which address space: 0 is the target.</param>
     public FirstTouches FirstTouches(int space = 0) => Traces.FirstTouches.From(this, space);

@@ -138,9 +138,10 @@ public sealed class TraceSummary
         Line(text, "kind", $"{header.Kind}{(header.Kind == RecordingKind.Capture ? " (demand-only: every first touch is seen)" : "")}");
         Line(text, "workload", header.Workload);
         Line(text, "target", header.TargetCommandLine);
-        Line(text, "recorded", header.Recorded.ToString("yyyy-MM-dd HH:mm:ss 'UTC'", CultureInfo.InvariantCulture));
+        // What was imported does not say when.
+        Line(text, "recorded", header.Recorded == DateTimeOffset.UnixEpoch ? "" : header.Recorded.ToString("yyyy-MM-dd HH:mm:ss 'UTC'", CultureInfo.InvariantCulture));
         Line(text, "by", string.Join(": ", new[] { header.ToolVersion, header.ToolCommandLine }.Where(s => s.Length > 0)));
-        Line(text, "on", string.Join(", ", new[] { header.Kernel, header.CpuModel, $"{header.CpuCount} CPUs" }.Where(s => s.Length > 0)));
+        Line(text, "on", string.Join(", ", new[] { header.Kernel, header.CpuModel, header.CpuCount > 0 ? $"{header.CpuCount} CPUs" : "" }.Where(s => s.Length > 0)));
         Line(text, "policy", header.Policy);
         Line(text, "link", string.Join(", ", new[] { header.Link, header.Transfer }.Where(s => s.Length > 0)));
         foreach ((string name, string value) in header.Properties)
@@ -202,7 +203,7 @@ public sealed class TraceSummary
         if (string.IsNullOrEmpty(value))
             return;
         // What the target calls itself is not ours: it must not steer a terminal.
-        foreach (char c in $"{name,-14}{value}")
+        foreach (char c in $"{name,-13} {value}")
             text.Append(char.IsControl(c) ? '?' : c);
         text.Append('\n');
     }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Testbed.Core;
+using Testbed.PageXfer.Images;
 
 namespace Testbed.Uffd;
 
@@ -32,6 +33,9 @@ public sealed record Mapping(
 
     /// <summary>Whether it grows down, as stacks do.</summary>
     public bool GrowsDown => Has("gd");
+
+    /// <summary>The same in the words of an image of the address space.</summary>
+    public VmaEntry ToVma() => ProcessImages.NewArea(Range, Protection, !IsShared, Inode != 0, (ulong)Offset, Name);
 }
 
 /// <summary>Which areas of a process are taken.</summary>

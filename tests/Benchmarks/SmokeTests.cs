@@ -5,6 +5,7 @@ namespace Benchmarks;
 
 /// <summary>Every benchmark runs, in small.</summary>
 [TestFixture]
+[System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public sealed class SmokeTests
 {
     [Test]
@@ -22,6 +23,14 @@ public sealed class SmokeTests
         double[] bytes = [.. output.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries)[1..]
             .Select(line => double.Parse(line.Split(' ')[^1], System.Globalization.CultureInfo.InvariantCulture))];
         Assert.That(bytes, Has.Length.EqualTo(6).And.All.LessThan(16 + 32 * 1024 * 56.0 * 2 / 100_000), "beside the pictures' records, of which there is a fixed number");
+    }
+
+    [Test]
+    public void Our_page_server_is_measured()
+    {
+        using var output = new StringWriter();
+        ServerSpeed.Run(1024, 1, "ours", output);
+        Assert.That(output.ToString(), Does.Contain("ours median"));
     }
 
     [Test]

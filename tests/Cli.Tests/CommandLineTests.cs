@@ -21,9 +21,24 @@ public sealed partial class CommandLineTests
     [TestCase("replay", "TRACE")]
     [TestCase("replay nothing.trace", "nothing.trace")]
     [TestCase("trace info Testbed.sln", "not a trace")]
+    [TestCase("trace verify engine", "SHA256SUMS")]
+    [TestCase("trace verify nowhere", "no such directory")]
+    [TestCase("trace stats engine", "no traces there")]
+    [TestCase("trace import Testbed.sln -o {out}", "--from")]
+    [TestCase("trace import README.md --from lackey -o {out}", "README.md: line 1: ")]
+    [TestCase("trace import README.md --from nope -o {out}", "expected one of criu-log")]
+    [TestCase("trace import nothing.csv -o {out}", "nothing.csv: cannot be read")]
+    [TestCase("trace export " + Trace + " -o {out}", "--to")]
+    [TestCase("trace export " + Trace + " -o {out}/no/where.csv", "cannot be written")]
+    [TestCase("trace export README.md -o {out}.csv", "not a trace")]
+    [TestCase("capture scenarios/workloads/redis-benchmark.json --small -o {out}", "$.small")]
+    [TestCase("capture scenarios/workloads/redis.json --inputs 0 -o {out}", "1 to 100")]
     [TestCase("replay " + Trace + " --policy nope", "expected one of")]
     [TestCase("replay " + Trace + " --policy next-n:n=0", "1 to 65536")]
     [TestCase("replay " + Trace + " --link 1", "RATE,ROUND-TRIP")]
+    [TestCase("replay " + Trace + " --policy-file nothing.cs", "no such file")]
+    [TestCase("replay " + Trace + " --policy-file global.json", "expected a C# file")]
+    [TestCase("policies --new {folder}/my-policy.cs", "named like a class")]
     [TestCase("compare nothing.json", "nothing.json")]
     [TestCase("compare global.json", "unknown field")]
     [TestCase("regress scenarios/demo.json --guard speed", "no metric \"speed\"; expected some of p50")]
@@ -59,6 +74,22 @@ public sealed partial class CommandLineTests
         Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
         foreach (string name in PolicyCatalog.Names)
             Assert.That(outcome.Output, Does.Match($@"(?m)^\s*{name}\s"));
+    }
+
+    [Test]
+    public void APolicyFileGoesFromTheTemplateToTheFigure()
+    {
+        string file = Path.Combine(_folder.FullName, "StripePolicy.cs"), output = Path.Combine(_folder.FullName, "report");
+        Assert.That(TestbedProgram.Run("policies", "--new", file).ExitCode, Is.Zero);
+        Outcome replay = TestbedProgram.Run("replay", Trace, "--policy-file", file);
+        Assert.That(replay.Output, Does.Match(@"(?m)^\s*stripe-policy\s"), replay.Errors);
+        Outcome compare = TestbedProgram.Run("compare", "scenarios/demo.json", "--policy-file", file, "-o", output);
+        Assert.That(compare.Output, Does.Match(@"(?m)^\s*stripe-policy\s"), compare.Errors);
+        Assert.That(File.ReadAllText(Path.Combine(output, "results.csv")), Does.Contain("stripe-policy"));
+        File.WriteAllText(file, File.ReadAllText(file).Replace("_last = fault", "_lost = fault; _lost2 = fault", StringComparison.Ordinal));
+        Outcome broken = TestbedProgram.Run("replay", Trace, "--policy-file", file);
+        Assert.That(broken.ExitCode, Is.EqualTo(2));
+        Assert.That(broken.Errors.TrimEnd().Split('\n'), Has.Length.EqualTo(2).And.All.Match(@"^testbed: .*StripePolicy\.cs\(\d+,\d+\): error CS0103: "));
     }
 
     [Test]

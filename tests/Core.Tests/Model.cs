@@ -3,9 +3,11 @@ using Testbed.Core;
 namespace Core.Tests;
 
 /// <summary>
-/// A whole lazy restore in small, driven by one seed: programs that touch, discard, unmap, move, fork and exit; a kernel
-/// that says EAGAIN, EEXIST, ENOENT and ESRCH where the real one does; lanes that deliver in parts and are cut; a
-/// policy that proposes anything. It checks every command as it comes, and everything at the end.
+/// A whole lazy restore in small, driven by one seed: one or several programs that touch, discard, unmap, move, fork and
+/// exit; a kernel that says EAGAIN, EEXIST, ENOENT and ESRCH where the real one does, and storms of EAGAIN; lanes that
+/// deliver in parts, in any order among each other, and are cut; a policy that proposes anything, or a real one. It checks
+/// every command as it comes (nothing asked for that was not dumped, or twice; nothing installed twice; the right content; only demand while held), and
+/// everything at the end: no fault unanswered, every page there with its content, or zero.
 /// </summary>
 internal sealed class Model : IServiceObserver
 {
@@ -13,7 +15,7 @@ internal sealed class Model : IServiceObserver
     private readonly Random _random;
     private readonly FaultService _service;
     private readonly TransferOptions _transfer;
-    private readonly HashSet<ulong> _dumped = [];
+    private readonly List<HashSet<ulong>> _dumped = [];
     private readonly List<ModelProcess> _processes = [];
     private readonly bool[] _laneUp;
     private readonly Queue<int>[] _lanes;
@@ -28,7 +30,9 @@ internal sealed class Model : IServiceObserver
         public long Sent { get; set; }
     }
 
-    public Model(int seed)
+    /// <param name="seed">Decides everything.</param>
+    /// <param name="newPolicy">Makes a policy for an address space, with a recording of any pages; null: one that proposes anything.</param>
+    public Model(int seed, Func<PageMap, IReadOnlyList<PageNumber>, IPolicy>? newPolicy = null)
     {
         _random = new Random(seed);
         _depthFirst = _random.Next(2) == 0;
@@ -38,14 +42,24 @@ internal sealed class Model : IServiceObserver
             MaxInFlight = _random.Next(1, 20) * PageNumber.Size,
             MaxRequest = _random.Next(1, 12) * PageNumber.Size,
             ExclusiveBackground = _random.Next(3) == 0,
+            AdaptFlight = _random.Next(4) == 0,
+            MinInFlight = _random.Next(1, 10) * PageNumber.Size,
         };
         _laneUp = new bool[_transfer.Lanes];
         _lanes = [.. _laneUp.Select(_ => new Queue<int>())];
-        _service = new FaultService(_transfer, _ => AnyPolicy(), this);
-        var target = new ModelProcess(0, _random.Next(1, 5));
-        _processes.Add(target);
-        _service.AddSpace(0, Dump(target));
+        _service = new FaultService(_transfer, map => newPolicy is null ? AnyPolicy() : newPolicy(map, AnyRecording()), this, held: _random.Next(4) == 0);
+        int targets = _random.Next(3) == 0 ? _random.Next(2, 4) : 1;
+        for (int space = 0; space < targets; space++)
+        {
+            var target = new ModelProcess(space, space, _random.Next(1, 5)) { NamesThreads = _random.Next(3) != 0 };
+            _processes.Add(target);
+            _service.AddSpace(space, Dump(target), target.NamesThreads);
+        }
+        _children = targets - 1;
     }
+
+    private PageNumber[] AnyRecording() =>
+        [.. Enumerable.Range(0, _random.Next(60)).Select(_ => new PageNumber((ulong)_random.NextInt64((long)End)))];
 
     public ulong CommandHash => _service.CommandHash;
 
@@ -69,6 +83,8 @@ internal sealed class Model : IServiceObserver
 
     private MemoryImage Dump(ModelProcess target)
     {
+        var dumpedPages = new HashSet<ulong>();
+        _dumped.Add(dumpedPages);
         var areas = new List<MemoryArea>();
         var present = new List<PageRange>();
         for (ulong at = 10; areas.Count < 3; at += (ulong)_random.Next(0, 4))
@@ -79,10 +95,10 @@ internal sealed class Model : IServiceObserver
             for (long i = 0; i < range.Count; i++, at++)
             {
                 bool dumped = _random.Next(4) != 0;
-                target.Truth[at] = dumped ? Source(at) : 0;
+                target.Truth[at] = dumped ? Source(target.Root, at) : 0;
                 if (!dumped)
                     continue;
-                _dumped.Add(at);
+                dumpedPages.Add(at);
                 present.Add(PageRange.Single(new PageNumber(at)));
             }
             target.Borders.Add(at);
@@ -90,7 +106,8 @@ internal sealed class Model : IServiceObserver
         return new MemoryImage(areas, present);
     }
 
-    private static long Source(ulong page) => 1000 + (long)page;
+    /// <summary>No two pages of two dumps have the same content.</summary>
+    private static long Source(int root, ulong page) => -(1000 * (root + 1) + (long)page);
 
     private ScriptedPolicy AnyPolicy() => new()
     {
@@ -117,8 +134,10 @@ internal sealed class Model : IServiceObserver
             case < 90: Cut(_random.Next(_lanes.Length)); break;
             case < 94: LaneUp(_random.Next(_lanes.Length)); break;
             case < 96: process.Borders.Add((ulong)_random.Next(10, 100)); break;
+            case 96: process.Storm = _random.Next(1, 30); break;
             case < 98: BringIn(process); break;
             case 98 when _random.Next(4) == 0: Exit(process); break;
+            case 98 when _service.IsHeld && _random.Next(3) == 0: Release(); break;
             case 99 when _random.Next(4) == 0: Send(new ServiceEvent(ServiceEventKind.Drain, Now(), 0, default)); break;
             default: Spurious(process); break;
         }
@@ -167,7 +186,7 @@ internal sealed class Model : IServiceObserver
                 process.Events.Add(new ModelEvent(thread, ServiceEventKind.Remapped, page, count, to));
                 break;
             default:
-                if (_children >= 3)
+                if (_children >= 5)
                     return;
                 process.Events.Add(new ModelEvent(thread, ServiceEventKind.Forked, 0, Child: process.Fork(++_children)));
                 break;
@@ -207,7 +226,7 @@ internal sealed class Model : IServiceObserver
     private void SendFault(ModelProcess process, int thread, ulong page) =>
         Send(new ServiceEvent(ServiceEventKind.Fault, Now(), process.Space, PageRange.Single(new PageNumber(page)))
         {
-            Thread = thread,
+            Thread = process.NamesThreads ? thread : 0,
             Woken = new Instant(_clock - 1),
         });
 
@@ -285,6 +304,8 @@ internal sealed class Model : IServiceObserver
             Send(new ServiceEvent(ServiceEventKind.Idle, Now(), 0, default));
     }
 
+    private void Release() => Send(new ServiceEvent(ServiceEventKind.Released, Now(), 0, default));
+
     private Instant Now() => new(++_clock);
 
     /// <summary>Carries the commands out, and those that follow from their outcomes behind them or before the others.</summary>
@@ -338,10 +359,12 @@ internal sealed class Model : IServiceObserver
     {
         PageRange range = command.Range;
         Check(range.Count > 0 && range.Bytes <= _transfer.MaxRequest, $"a request of {range.Count} pages");
+        Check(!_service.IsHeld || command.Cause == Cause.Demand, $"a request for {command.Cause} while held");
         Check(_laneUp[command.Lane], $"a request on lane {command.Lane}, which is down");
         Check(_requests.TryAdd(command.Request, new Request(command.Space, range, command.Lane)), $"request {command.Request} is open already");
+        HashSet<ulong> dumped = _dumped[RootOf(command.Space)];
         for (PageNumber p = range.Start; p < range.End; p += 1)
-            Check(_dumped.Contains(p.Value), $"page {p.Value} was never dumped");
+            Check(dumped.Contains(p.Value), $"page {p.Value} of {command.Space} was never dumped");
         foreach ((int id, Request other) in _requests)
             Check(id == command.Request || other.Space != command.Space || other.Range.Intersect(range).IsEmpty, $"{range} is asked for twice");
         _lanes[command.Lane].Enqueue(command.Request);
@@ -352,12 +375,15 @@ internal sealed class Model : IServiceObserver
         Check(_requests.TryGetValue(command.Request, out Request? request), $"install from request {command.Request}, which is not open");
         var source = new PageRange(command.Source, command.Range.Count);
         Check(source.Intersect(new PageRange(request!.Range.Start, request.Sent)) == source, $"install of {source}, which has not arrived");
-        return [.. Enumerable.Range(0, (int)command.Range.Count).Select(i => Source(source.Start.Value + (ulong)i))];
+        int root = RootOf(command.Space);
+        return [.. Enumerable.Range(0, (int)command.Range.Count).Select(i => Source(root, source.Start.Value + (ulong)i))];
     }
+
+    private int RootOf(int space) => _processes.Find(p => p.Space == space)!.Root;
 
     private List<ServiceEvent> OnInstall(ModelProcess process, in ServiceCommand command, long[] content)
     {
-        (long done, InstallOutcome outcome) = process.Install(command.Range.Start.Value, content);
+        (long done, InstallOutcome outcome) = process.Install(command.Range.Start.Value, content, isCopy: command.Kind == CommandKind.Install);
         var answers = new List<ServiceEvent>();
         if (done > 0)
             answers.Add(Answer(command, command.Range with { Count = done }, InstallOutcome.Installed));
@@ -373,6 +399,7 @@ internal sealed class Model : IServiceObserver
     private void Settle()
     {
         Send(new ServiceEvent(ServiceEventKind.Drain, Now(), 0, default));
+        Release();
         for (int lane = 0; lane < _lanes.Length; lane++)
             LaneUp(lane);
         for (int round = 0; round < 5000; round++)

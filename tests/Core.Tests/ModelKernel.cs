@@ -26,9 +26,20 @@ internal sealed class ModelThread(int id)
 /// As much of a process and of the kernel's userfaultfd as the fault service can tell from the real ones: pages by
 /// run-time address, what the program expects to read there, events that block until they are read, EAGAIN until then.
 /// </summary>
-internal sealed class ModelProcess(int space, int threads)
+/// <param name="space">Its address space.</param>
+/// <param name="root">The one that was dumped: itself, or whom it was forked from.</param>
+/// <param name="threads">How many run in it.</param>
+internal sealed class ModelProcess(int space, int root, int threads)
 {
     public int Space { get; } = space;
+
+    public int Root { get; } = root;
+
+    /// <summary>Whether its faults say which thread waits.</summary>
+    public bool NamesThreads { get; init; } = true;
+
+    /// <summary>So many installs still meet EAGAIN, with no event to be read: the kernel is busy with the memory.</summary>
+    public int Storm { get; set; }
 
     public bool IsAlive { get; set; } = true;
 
@@ -37,6 +48,9 @@ internal sealed class ModelProcess(int space, int threads)
 
     /// <summary>Pages that are in, and what is in them.</summary>
     public Dictionary<ulong, long> Present { get; private init; } = [];
+
+    /// <summary>Pages whose content a copy brought. Copied once more, they were asked for in vain.</summary>
+    public HashSet<ulong> Copied { get; private init; } = [];
 
     /// <summary>A copy must not cross these: areas were split there by mprotect, or were apart from the start.</summary>
     public HashSet<ulong> Borders { get; private init; } = [];
@@ -76,12 +90,19 @@ internal sealed class ModelProcess(int space, int threads)
     }
 
     /// <summary>UFFDIO_COPY and UFFDIO_ZEROPAGE: how far it came, and why no further.</summary>
-    public (long Done, InstallOutcome Outcome) Install(ulong page, long[] content)
+    public (long Done, InstallOutcome Outcome) Install(ulong page, long[] content, bool isCopy)
     {
         if (!IsAlive)
             return (0, InstallOutcome.ProcessGone);
         if (Events.Count > 0)
             return (0, InstallOutcome.Again);
+        // Between two pages of one copy the kernel looks again whether it must give way.
+        int most = content.Length;
+        if (Storm > 0)
+        {
+            Storm--;
+            most = Storm % 3 == 0 ? Math.Min(most - 1, Storm % 5) : 0;
+        }
         for (int i = 0; i < content.Length; i++)
         {
             if (!Truth.ContainsKey(page + (ulong)i) || (i > 0 && Borders.Contains(page + (ulong)i)))
@@ -90,13 +111,21 @@ internal sealed class ModelProcess(int space, int threads)
         for (int i = 0; i < content.Length; i++)
         {
             ulong at = page + (ulong)i;
+            if (i == most)
+            {
+                Wake(page, i);
+                return (i, InstallOutcome.Again);
+            }
             if (Present.ContainsKey(at))
             {
+                Model.Check(!isCopy || !Copied.Contains(at), $"page {at} of {Space} is installed twice");
                 Wake(page, i);
                 return (i, InstallOutcome.AlreadyPresent);
             }
             Model.Check(content[i] == Truth[at] || IsRemoving(at), $"page {at} of {Space} is given {content[i]} instead of {Truth[at]}");
             Present[at] = content[i];
+            if (isCopy)
+                Copied.Add(at);
         }
         Wake(page, content.Length);
         return (content.Length, InstallOutcome.Installed);
@@ -108,6 +137,7 @@ internal sealed class ModelProcess(int space, int threads)
         {
             Truth.Remove(p);
             Present.Remove(p);
+            Copied.Remove(p);
         }
     }
 
@@ -119,6 +149,7 @@ internal sealed class ModelProcess(int space, int threads)
             if (Truth.ContainsKey(p))
                 Truth[p] = 0;
             Present.Remove(p);
+            Copied.Remove(p);
         }
     }
 
@@ -131,6 +162,8 @@ internal sealed class ModelProcess(int space, int threads)
             Truth[to + i] = truth;
             if (Present.Remove(page + i, out long content))
                 Present[to + i] = content;
+            if (Copied.Remove(page + i))
+                Copied.Add(to + i);
             if (leaveArea)
                 Truth[page + i] = 0;
         }
@@ -138,8 +171,10 @@ internal sealed class ModelProcess(int space, int threads)
             Borders.Add(border);
     }
 
-    public ModelProcess Fork(int child) => new(child, 1)
+    public ModelProcess Fork(int child) => new(child, Root, 1)
     {
+        Copied = [.. Copied],
+        NamesThreads = NamesThreads,
         Truth = new(Truth),
         Present = new(Present),
         Borders = [.. Borders],

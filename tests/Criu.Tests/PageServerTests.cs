@@ -1,8 +1,10 @@
 using System.Diagnostics;
 using System.Net;
 using NUnit.Framework;
+using Testbed.Core;
+using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Protocol;
-using Testbed.PageXfer.Tests;
+using Testbed.PageXfer.Xfer;
 
 namespace Testbed.Criu.Tests;
 
@@ -10,119 +12,94 @@ namespace Testbed.Criu.Tests;
 [NonParallelizable]
 public sealed class PageServerTests
 {
-    private string _pipeLimit = "";
-    private DirectoryInfo _images = null!;
-    private Side _source = null!;
-    private Side _destination = null!;
-    private Redis _redis = null!;
-    private string _digest = "";
-    private int _pid;
-    private TestCertificates? _authority;
+    private readonly RedisDump _dump = new();
 
     [SetUp]
-    public void StartRedis()
-    {
-        RealCriu.Require();
-        _pipeLimit = RealCriu.LiftPipeLimit();
-        _images = Directory.CreateTempSubdirectory("testbed-criu-");
-        (_source, _destination) = (new Side(), new Side());
-        _redis = new Redis(Redis.FreePort());
-        _source.Launch(_redis.Command);
-        _redis.AwaitReady();
-        _redis.Fill(100_000);
-        (_digest, _pid) = (_redis.Digest(), _redis.Pid);
-    }
+    public void Start() => _dump.Start();
 
     [TearDown]
-    public void StopAll()
-    {
-        if (_images is null)
-            return;
-        _source?.Dispose();
-        _destination?.Dispose();
-        foreach (string file in Directory.GetFiles(_images.FullName, "*.pid"))
-            _ = RealCriu.Run("kill", [File.ReadAllText(file)]);
-        _authority?.Dispose();
-        _authority = null;
-        _images.Delete(recursive: true);
-        RealCriu.SetPipeLimit(_pipeLimit);
-    }
+    public void Stop() => _dump.Stop();
 
     [TestCase(false, TestName = "What CRIU dumps into ours it decodes and restores")]
     [TestCase(true, TestName = "What CRIU dumps into ours over TLS it decodes and restores")]
     public void DumpIntoOurs(bool tls)
     {
-        Dump(tls ? Tls("client") : [], tls ? Tls("server") : []);
-        string pagemap = In($"pagemap-{_pid}.img");
-        Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", pagemap]);
+        _dump.Dump(tls ? _dump.Tls("client") : [], tls ? _dump.Tls("server") : []);
+        Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", _dump.In($"pagemap-{_dump.Pid}.img")]);
         Assert.That(decoded.ExitCode, Is.Zero, decoded.Errors);
         Assert.That(decoded.Output, Does.Contain("\"magic\": \"PAGEMAP\"").And.Contain("PE_LAZY | PE_PRESENT"));
-        Succeeds(_destination.Run(RealCriu.Program, "restore", "-D", _images.FullName, "-d", "-o", "restore.log", "-v4"), "restore.log");
-        Assert.That(_redis.Digest(), Is.EqualTo(_digest));
+        _dump.Restore(_dump.Images.FullName);
     }
 
     [TestCase(false, TestName = "CRIU restores lazily from ours, more than once")]
     [TestCase(true, TestName = "CRIU restores lazily from ours over TLS, more than once")]
     public void LazyFromOurs(bool tls)
     {
-        Dump([], []);
-        int port = ServerInBackground(["--lazy-pages", .. tls ? Tls("server") : []]);
+        _dump.Dump([], []);
+        int port = _dump.Serve(_dump.Images.FullName, ["--lazy-pages", .. tls ? _dump.Tls("server") : []]);
         for (int round = 0; round < 2; round++)
         {
             using var side = new Side();
-            File.Delete(In("lazy-pages.socket"));
-            using Process daemon = side.Start([RealCriu.Program, "lazy-pages", "-D", _images.FullName, "-o", "lazy.log", "-v4",
-                "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. tls ? Tls("client") : []]);
-            for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
+            File.Delete(_dump.In("lazy-pages.socket"));
+            using Process daemon = side.Start([RealCriu.Program, "lazy-pages", "-D", _dump.Images.FullName, "-o", "lazy.log", "-v4",
+                "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. tls ? _dump.Tls("client") : []]);
+            for (long end = Environment.TickCount64 + 20_000; !File.Exists(_dump.In("lazy-pages.socket")) && Environment.TickCount64 < end;)
                 Thread.Sleep(20);
-            Succeeds(side.Run(RealCriu.Program, "restore", "-D", _images.FullName, "-d", "--lazy-pages", "-o", "restore.log", "-v4"), "restore.log");
-            Assert.That(_redis.Digest(), Is.EqualTo(_digest), $"round {round}");
+            _dump.Succeeds(side.Run(RealCriu.Program, "restore", "-D", _dump.Images.FullName, "-d", "--lazy-pages", "-o", "restore.log", "-v4"), "restore.log");
+            _dump.AssertData($"round {round}");
             Assert.That(daemon.WaitForExit(TimeSpan.FromSeconds(30)), Is.True, "CRIU's daemon ends when all is in");
-            Assert.That(daemon.ExitCode, Is.Zero, File.ReadAllText(In("lazy.log")));
+            Assert.That(daemon.ExitCode, Is.Zero, File.ReadAllText(_dump.In("lazy.log")));
         }
-        Assert.That(File.ReadAllText(In("server.log")), Does.Not.Contain("Error"));
+        Assert.That(File.ReadAllText(_dump.In("server.log")), Does.Not.Contain("Error"));
     }
 
-    /// <summary>What both sides type for TLS: a certificate each, of one authority, the server's for its address.</summary>
-    private string[] Tls(string name)
+    [TestCase(false, TestName = "Our lane fetches from CRIU's server")]
+    [TestCase(true, TestName = "Our lane fetches from CRIU's server over TLS")]
+    public void LaneToCriu(bool tls)
     {
-        _authority ??= new TestCertificates(_images.FullName);
-        TlsFiles files = _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
-        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+        _dump.Dump([], []);
+        // CRIU's server wants pipes of 4 MiB, and without them ends at the first long request.
+        const string limit = "/proc/sys/fs/pipe-max-size";
+        string before = File.ReadAllText(limit);
+        File.WriteAllText(limit, "4194304");
+        try
+        {
+            int port = _dump.ServeByCriu(_dump.Images.FullName, ["--lazy-pages", .. tls ? _dump.Tls("server") : []]);
+            using TlsCredentials? credentials = tls ? TlsCredentials.Load(_dump.Certificates("client")) : null;
+            PageLane lane = PageLane.Connect(new IPEndPoint(IPAddress.Loopback, port), credentials);
+            using PageReader pages = PageReader.Open(_dump.Images.FullName, PagemapId.Task((uint)_dump.Pid));
+            foreach (PageRange range in pages.RangesWith(PagemapFlags.Lazy).Where(range => range.Count >= 3).Take(20))
+            {
+                PageRange some = range with { Count = Math.Min(range.Count, 500) };
+                var expected = new byte[some.Bytes];
+                pages.Read(some, expected);
+                var receiver = new Whole(some);
+                lane.Request(0, (uint)_dump.Pid, some);
+                for (long end = Environment.TickCount64 + 20_000; lane.Outstanding > 0;)
+                {
+                    Assert.That(Environment.TickCount64, Is.LessThan(end), "CRIU answers");
+                    _ = lane.Socket.Poll(10_000, System.Net.Sockets.SelectMode.SelectRead);
+                    _ = lane.Receive(receiver);
+                }
+                Assert.That(receiver.Memory.AsSpan().SequenceEqual(expected), Is.True, $"{some}");
+            }
+            lane.Close(Duration.FromSeconds(5));
+        }
+        finally
+        {
+            File.WriteAllText(limit, before);
+        }
+        Assert.That(File.ReadAllText(_dump.In("criu-server.log")), Does.Not.Contain("Error (criu/page-xfer").And.Not.Contain("Error (criu/tls"));
     }
 
-    private void Dump(string[] ofCriu, string[] ofOurs)
+    private sealed class Whole(PageRange range) : IPageReceiver
     {
-        int port = ServerInBackground(ofOurs);
-        Succeeds(_source.Run([RealCriu.Program, "dump", "-t", $"{_pid}", "-D", _images.FullName, "-o", "dump.log", "-v4",
-            "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. ofCriu]), "dump.log");
-        string pid = File.ReadAllText(In("server.pid"));
-        for (long end = Environment.TickCount64 + 10_000; Runs(pid) && Environment.TickCount64 < end;)
-            Thread.Sleep(20);
-        Assert.That(Runs(pid), Is.False, "the receiving server ends with the dump, as CRIU's does");
-        File.Delete(In("server.pid"));
+        public byte[] Memory { get; } = new byte[range.Bytes];
+
+        public Span<byte> BufferFor(int tag, PageRange rest) => Memory.AsSpan((int)((rest.Start - range.Start) << PageNumber.Shift));
+
+        public void Arrived(int tag, PageRange arrived)
+        {
+        }
     }
-
-    /// <summary>In the background, with all the conventions that scripts rely on; returns its port.</summary>
-    private int ServerInBackground(params string[] more)
-    {
-        int port = Redis.FreePort();
-        Outcome started = RealCriu.Run("bash",
-        [
-            "-c", "exec dotnet \"$@\" 4>&1 >/dev/null", "server", RealCriu.Testbed, "page-server", "--no-default-config",
-            "-D", _images.FullName, "--address", "127.0.0.1", "--port", $"{port}", "--pidfile", "server.pid", "--status-fd", "4",
-            "-o", "server.log", "-v4", "-d", .. more,
-        ]);
-        Assert.That(started.ExitCode, Is.Zero, started.Errors);
-        // And the run ended, so that nobody holds the descriptor any more.
-        Assert.That(started.Output, Is.EqualTo("\0"), "one zero byte when ready");
-        return port;
-    }
-
-    private void Succeeds(Outcome outcome, string log) =>
-        Assert.That(outcome.ExitCode, Is.Zero, () => outcome.Errors + string.Join('\n', File.ReadLines(In(log)).Where(l => l.Contains("Error", StringComparison.Ordinal))));
-
-    private static bool Runs(string pid) => File.Exists($"/proc/{pid}/stat") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal);
-
-    private string In(string file) => Path.Combine(_images.FullName, file);
 }

@@ -106,6 +106,10 @@ internal sealed class Side : IDisposable
         setsid {{command}} </dev/null >/dev/null 2>&1 &
         """);
 
+    /// <summary>The processes that were launched here, as the machine numbers them.</summary>
+    public IEnumerable<int> Processes =>
+        File.ReadAllText($"/proc/{_init}/task/{_init}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse);
+
     public void Dispose()
     {
         // The first process of the namespace takes all others with it.

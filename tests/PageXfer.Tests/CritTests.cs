@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Testbed.PageXfer.Images;
 
 namespace Testbed.PageXfer.Tests;
 
@@ -9,10 +10,18 @@ public sealed class CritTests
     [TestCase("pstree.img", "\"pgid\": 42")]
     [TestCase("mm-42.img", "VMA_ANON_PRIVATE")]
     [TestCase("pagemap-42.img", "PE_LAZY | PE_PRESENT")]
+    [TestCase("core-42.img", "\"mtype\": \"X86_64\"")]
+    [TestCase("ids-42.img", "\"sighand_id\": 4")]
+    [TestCase("stats-dump", "\"pages_lazy\": 8")]
     public void CritDecodes(string file, string says)
     {
         using var dir = new Scratch();
         Sample.Write(dir.Path);
+        ImageFile.Write(dir["ids-42.img"], ImageMagic.Ids, new KernelObjectIds { VmId = 1, FilesId = 2, FsId = 3, SighandId = 4 });
+        ImageFile.Write(dir["stats-dump"], ImageMagic.Stats, new StatsEntry
+        {
+            Dump = new DumpStatsEntry { FreezingTime = 1, FrozenTime = 2, MemdumpTime = 3, MemwriteTime = 4, PagesScanned = 5, PagesSkippedParent = 6, PagesWritten = 7, PagesLazy = 8 },
+        });
         Process crit;
         try
         {

@@ -48,6 +48,49 @@ public sealed class ImageTests
     }
 
     [Test]
+    public void CoreIdsAndServiceFilesGoldenBytes()
+    {
+        ImageFile.Write(_dir["core-5.img"], ImageMagic.Core, new CoreEntry
+        {
+            Mtype = 1,
+            Tc = new TaskCoreEntry { TaskState = 2, ExitCode = 7, Personality = 0, Flags = 0, BlkSigset = 0, Comm = "ab" },
+            Ids = new KernelObjectIds { VmId = 1, FilesId = 2, FsId = 3, SighandId = 4, PidNsId = 5 },
+        });
+        ImageFile.Write(_dir["ids-5.img"], ImageMagic.Ids, new KernelObjectIds { VmId = 1, FilesId = 2, FsId = 3, SighandId = 4, TimeNsId = 9 });
+        ImageFile.Write(_dir["stats-dump"], ImageMagic.Stats, new StatsEntry
+        {
+            Dump = new DumpStatsEntry { FreezingTime = 1, FrozenTime = 2, MemdumpTime = 3, MemwriteTime = 4, PagesScanned = 5, PagesSkippedParent = 6, PagesWritten = 7, PagesLazy = 8 },
+        });
+        Assert.That(Convert.ToHexString(File.ReadAllBytes(_dir["core-5.img"])), Is.EqualTo(
+            "19435654" + "47380555" + "1E000000" + "0801" + "1A0E" + "0802" + "1007" + "1800" + "2000" + "2800" + "32026162" + "220A" + "08011002180320042805"));
+        Assert.That(Convert.ToHexString(File.ReadAllBytes(_dir["ids-5.img"])), Is.EqualTo(
+            "19435654" + "30204354" + "0A000000" + "08011002180320046009"));
+        Assert.That(Convert.ToHexString(File.ReadAllBytes(_dir["stats-dump"])), Is.EqualTo(
+            "40591055" + "06330957" + "12000000" + "0A10" + "08011002180320042805300638074808"));
+        Assert.That(ImageFile.ReadOne(_dir["stats-dump"], ImageMagic.Stats, StatsEntry.Parser).Dump.PagesLazy, Is.EqualTo(8));
+        AssertBad(() => ImageFile.ReadOne(_dir["stats-dump"], ImageMagic.Core, CoreEntry.Parser), "stats-dump: magic is 0x55105940", "expected 0x54564319");
+    }
+
+    [Test]
+    public void TreeWithAZombieIsRead()
+    {
+        Sample.Write(_dir.Path);
+        ImageFile.Write(_dir["pstree.img"], ImageMagic.Pstree,
+            new PstreeEntry { Pid = Sample.Pid, Ppid = 0, Pgid = 42, Sid = 40 }, new PstreeEntry { Pid = 50, Ppid = Sample.Pid, Pgid = 42, Sid = 40 });
+        ImageFile.Write(_dir["core-50.img"], ImageMagic.Core, new CoreEntry
+        {
+            Mtype = 1,
+            Tc = new TaskCoreEntry { TaskState = 2, ExitCode = 7, Personality = 0, Flags = 0, BlkSigset = 0, Comm = "gone" },
+        });
+        using var images = ImageDirectory.Open(_dir.Path);
+        Assert.That(images.Processes.Select(p => (p.Pid, images.HasMemory(p.Pid))), Is.EqualTo([(Sample.Pid, true), (50u, false)]));
+        Assert.That(images.Core(50).Tc.TaskState, Is.EqualTo(2));
+        Assert.That(images.Core(Sample.Pid).Tc.Comm, Is.Empty);
+        AssertBad(() => images.Layout(50), "no memory of a process 50");
+        AssertBad(() => images.Ids(50), "ids-50.img");
+    }
+
+    [Test]
     public void WhatIsWrittenIsRead()
     {
         Sample.Write(_dir.Path);

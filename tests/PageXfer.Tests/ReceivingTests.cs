@@ -120,6 +120,102 @@ public sealed class ReceivingTests
         Assert.That(() => Directory.GetFileSystemEntries(_dir.Path), Is.Empty.After(5000, 20));
     }
 
+    [TestCase(0, "stalls before anything", null)]
+    [TestCase(20, "within a message", "in the middle")]
+    [TestCase(24, "after a message of an older CRIU", "may be a CRIU before 4.2")]
+    [TestCase(32 + 1000, "within a page", "in the middle")]
+    [TestCase(32 + 4096, "between two pages of a range", "in the middle")]
+    public void PeerThatStallsIsGivenUpAndWhoRestsIsNot(int bytes, string where, string? says)
+    {
+        using var server = new PageServer(new PageServerOptions { ReceiveDirectory = _dir.Path, Log = _log.Enqueue, Patience = Duration.FromMilliseconds(300) });
+        using Socket socket = Announce(server, bytes);
+        Assert.That(() => _log, Is.Empty.After(100), where);
+        Thread.Sleep(900);
+        if (says is null)
+        {
+            Assert.That(_log, Is.Empty, "between messages a peer may rest");
+            Assert.That(server.Connections, Is.EqualTo(1));
+            return;
+        }
+        AssertOneLine(says);
+        Assert.That(ServerTests.ReadToEnd(socket), Is.Empty, "and the connection is closed");
+    }
+
+    [TestCase(20, "ends after 20 bytes of a message")]
+    [TestCase(32, "ends where 8192 bytes were still expected")]
+    [TestCase(32 + 5000, "ends where 3192 bytes were still expected")]
+    public void PeerThatHalfClosesInTheMiddle(int bytes, string says)
+    {
+        using Socket socket = Announce(_server, bytes);
+        socket.Shutdown(SocketShutdown.Send);
+        Assert.That(ServerTests.ReadToEnd(socket), Is.Empty);
+        AssertOneLine(says);
+    }
+
+    /// <summary>More content than was announced is read as a message, and is none.</summary>
+    [Test]
+    public void PeerThatLiesAboutItsLength()
+    {
+        using Socket socket = Announce(_server, 32 + 3 * 4096);
+        Assert.That(ServerTests.ReadToEnd(socket), Is.Empty);
+        AssertOneLine("message 60909");
+    }
+
+    private static IEnumerable<TestCaseData> Absurdities()
+    {
+        PageServerMessage add = PageServerMessage.Add(PagemapId.Task(1), new PageRange(new PageNumber(16), 2), PagemapFlags.Present);
+        yield return new TestCaseData(add with { Pages = ulong.MaxValue }, "below 2^57").SetName("more pages than there are");
+        yield return new TestCaseData(add with { Pages = 0 }, "at least one").SetName("no pages");
+        yield return new TestCaseData(add with { Address = 0xfff }, "whole pages").SetName("address within a page");
+        yield return new TestCaseData(add with { Target = 3 }, "dst_id has type 3").SetName("unknown type");
+        yield return new TestCaseData(add with { Flags = PagemapFlags.Present | PagemapFlags.Parent }, "both in parent and present").SetName("present and in parent");
+        yield return new TestCaseData(add with { Command = (PageServerCommand)8 }, "message 8").SetName("command 8");
+        yield return new TestCaseData(PageServerMessage.Get(1, PageRange.Single(new PageNumber(16))), "no images to serve").SetName("GET from a receiving server");
+    }
+
+    [TestCaseSource(nameof(Absurdities))]
+    public void AbsurdityEndsTheSession(PageServerMessage message, string says)
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        socket.Connect(_server.EndPoint);
+        ServerTests.Send(socket, message);
+        Assert.That(ServerTests.ReadToEnd(socket), Is.Empty);
+        AssertOneLine(says);
+    }
+
+    /// <summary>A server that never answers is given up too, and so is one that does not close.</summary>
+    [Test]
+    public void PeerThatDoesNotCloseAfterCloseIsLetGo()
+    {
+        using var ends = new System.Collections.Concurrent.BlockingCollection<bool>();
+        using var server = new PageServer(new PageServerOptions { ReceiveDirectory = _dir.Path, Log = _log.Enqueue, Patience = Duration.FromMilliseconds(300), OnSessionEnd = ends.Add });
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        socket.Connect(server.EndPoint);
+        ServerTests.Send(socket, PageServerMessage.Plain(PageServerCommand.Close));
+        Assert.That(ServerTests.ReadToEnd(socket), Has.Length.EqualTo(4));
+        Assert.That(ends.TryTake(out bool well, 5000) && well, Is.True);
+        Assert.That(_log, Is.Empty);
+    }
+
+    private static Socket Announce(PageServer server, int bytes)
+    {
+        var stream = new byte[32 + 3 * 4096];
+        stream.AsSpan().Fill(0xed);
+        PageServerMessage.Add(PagemapId.Task(1), new PageRange(new PageNumber(16), 2), PagemapFlags.Present).Write(stream);
+        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 20_000 };
+        socket.Connect(server.EndPoint);
+        _ = socket.Send(stream.AsSpan(0, bytes));
+        return socket;
+    }
+
+    private void AssertOneLine(string says)
+    {
+        AwaitLog();
+        Assert.That(_log.Single(), Does.Contain(says).And.Not.Contain("\n"));
+        // The line is written before the files are removed.
+        Assert.That(() => Directory.GetFileSystemEntries(_dir.Path), Is.Empty.After(5000, 20), "nothing is kept");
+    }
+
     [TestCase(new[] { 5, 5 }, "sorted", TestName = "the same page twice")]
     [TestCase(new[] { 9, 5 }, "sorted", TestName = "backwards")]
     public void DisorderEndsTheSession(int[] pages, string says)

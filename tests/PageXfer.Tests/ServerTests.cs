@@ -160,6 +160,40 @@ public sealed class ServerTests
         Assert.That(reply.AsSpan(PageServerMessage.Size).SequenceEqual(Sample.Content(new PageRange(Sample.Heap, 3))), Is.True);
     }
 
+    [TestCase(3, TestName = "pages file cut short behind the server's back, few pages")]
+    [TestCase(64, TestName = "pages file cut short behind the server's back, many pages")]
+    public void PagesFileCutShort(int pages)
+    {
+        using (var file = new FileStream(_dir["pages-1.img"], FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+            file.SetLength(2 * PageNumber.Size);
+        using Socket socket = Connect();
+        Send(socket, PageServerMessage.Get(Sample.Pid, new PageRange(Sample.Heap, pages)));
+        Assert.That(ReadToEnd(socket), Has.Length.LessThan(PageServerMessage.Size + pages * PageNumber.Size), "and never more than was there");
+        Assert.That(() => _log, Has.Count.EqualTo(1).After(5000, 10));
+        Assert.That(_log.Single(), Does.Contain("cut short").And.Not.Contain("\n"));
+    }
+
+    [Test]
+    public void WhoGoesWithoutCloseIsTold()
+    {
+        using var abandoned = new BlockingCollection<bool>();
+        using var server = new PageServer(new PageServerOptions { Source = _images, Log = _log.Enqueue, OnAbandoned = () => abandoned.Add(true) });
+        void Fetch(PageLane lane)
+        {
+            lane.Request(0, Sample.Pid, PageRange.Single(Sample.Heap));
+            lane.Run(new OneBuffer());
+        }
+        PageLane.Connect(server.EndPoint).Dispose();
+        PageLane good = PageLane.Connect(server.EndPoint);
+        Fetch(good);
+        good.Close(Duration.FromSeconds(5));
+        Assert.That(() => server.Connections, Is.Zero.After(5000, 10));
+        Assert.That(abandoned, Is.Empty, "one said nothing, one said CLOSE");
+        using (PageLane bad = PageLane.Connect(server.EndPoint))
+            Fetch(bad);
+        Assert.That(abandoned.TryTake(out _, 5000), Is.True);
+    }
+
     private static IEnumerable<TestCaseData> Lies()
     {
         var get = PageServerMessage.Get(Sample.Pid, PageRange.Single(Sample.Heap));

@@ -107,6 +107,50 @@ public sealed class ConformanceTests
         Is.EqualTo("100:98,99,101 1:0,2 4095:4093,4094 102:103"));
 
     [Test]
+    public void Linux_sequential_readahead_doubles_from_the_second_neighbour_on() => Assert.That(
+        Vector("linux-readahead:rules=sequential,cluster=4,background=false", Range(100, 40).Append(700)),
+        Is.EqualTo("100: 101:102 103:104,105,106 107:108,109,110,111,112,113,114 "
+            + "115:116,117,118,119,120,121,122,123,124,125,126,127,128,129,130 131:132,133,134,135,136,137,138,139,140,141,142,143,144,145,146 700:"));
+
+    [Test]
+    public void Linux_sequential_readahead_of_128_KiB_begins_with_four_pages() => Assert.That(
+        Vector("linux-readahead:rules=sequential,background=false", Range(100, 12)),
+        Is.EqualTo("100: 101:102,103,104 105:106,107,108,109,110,111,112"));
+
+    [Test]
+    public void Limit_cuts_what_is_proposed_on_a_fault() => Assert.That(
+        Vector("linux-readahead:rules=file,cluster=3,background=false limit 5", [100]), Is.EqualTo("100:96,97,98,99"),
+        "the page itself is one of the first five");
+
+    [Test]
+    public void Then_asks_the_second_where_the_first_has_nothing_to_say() => Assert.That(
+        Vector("markov:degree=2 then next-n:n=2,background=false", [50, 7, 60], Recording(7, 50, 12)),
+        Is.EqualTo("50:12 7: 60:61,62"), "the successors of 7 are in, but the first had something to say");
+
+    [Test]
+    public void Plus_takes_prefetch_from_the_first_alone() => Assert.That(
+        Vector("markov:degree=1 + next-n:n=2,background=false", [50, 60], Recording(7, 50, 12)), Is.EqualTo("50:12 60:"));
+
+    [Test]
+    public void The_background_is_the_second_ones_once_the_first_has_said_all()
+    {
+        Assert.That(Idle("working-set + qemu", Recording(30, 10)).Take(2), Is.EqualTo(new[] { (30, 1L), (10, 1) }));
+        Assert.That(Idle("working-set then qemu", Recording(30, 10)).Skip(2).Take(3), Is.EqualTo(new[] { (0, 10L), (11, 16), (27, 3) }));
+        Assert.That(Idle("working-set then hot-first:region=8", Recording(30, 10)).Skip(2).Take(4), Is.EqualTo(new[] { (8, 2L), (11, 5), (24, 6), (31, 1) }));
+    }
+
+    [Test]
+    public void Of_several_recordings_any_or_all()
+    {
+        var several = new Recordings([Recording(30, 10, 20), Recording(10, 40, 20)]);
+        Assert.That(several.Select(p => (int)(p.Value - 0x10000)), Is.EqualTo(new[] { 30, 10, 40, 20 }), "by the earliest place");
+        Assert.That(Idle("working-set:background=false", several).Select(r => r.Item1), Is.EqualTo(new[] { 30, 10, 40, 20 }));
+        Assert.That(Idle("working-set:recorded-in=all,background=false", several).Select(r => r.Item1), Is.EqualTo(new[] { 10, 20 }));
+        Assert.That(Idle("faasnap:recorded-in=all,gap=0,background=false", several).Select(r => r.Item1), Is.EqualTo(new[] { 10, 20 }));
+        Assert.That(Vector("markov:degree=1,background=false", [10, 30], several), Is.EqualTo("10:20,40 30:"), "what followed 10 in each; it followed 30 in one");
+    }
+
+    [Test]
     public void Aligned_next_n_takes_the_block_by_address()
     {
         var bench = new PolicyBench("next-n:n=16,aligned=true,background=false", Images.Of([(0x10003, 40)], [(0x10003, 40)]));
@@ -188,7 +232,7 @@ public sealed class ConformanceTests
         Assert.That(Idle("oracle:batch=2,background=false", future), Is.EqualTo(new[] { (30, 2L), (10, 2), (12, 1), (29, 1) }));
     }
 
-    private static (int, long)[] Idle(string policy, PageNumber[] recording)
+    private static (int, long)[] Idle(string policy, IReadOnlyList<PageNumber> recording)
     {
         var bench = new PolicyBench(policy, Images.Of([(0x10000, 4096)], [(0x10000, 4096)]), null, recording);
         bench.Settle();
@@ -240,6 +284,20 @@ public sealed class ConformanceTests
         int[] order = [.. Range(0, 200).Select(i => i * 1237 % 4096)];
         Assert.That(Vector("adaptive:recorded=true,background=false", order, Recording(order)).Split(' '), Has.Length.LessThan(30));
         Assert.That(Misses("adaptive:background=false", order), Is.GreaterThan(150), "it is not told to use one");
+    }
+
+    /// <summary>A stride that has earned all depth turns into chance: what is fetched in vain from then on is bounded.</summary>
+    [TestCase(1)]
+    [TestCase(-1)]
+    [TestCase(7)]
+    public void Adaptive_bounds_the_harm_when_a_pattern_ends(int step)
+    {
+        var bench = new PolicyBench("adaptive:background=false", Images.Of([(0x10000, 4_000_000)], [(0x10000, 4_000_000)]));
+        var random = new Random(1);
+        _ = Vector(bench, Range(2_000_000, 2000, step));
+        string fetched = Vector(bench, Enumerable.Range(0, 5000).Select(_ => random.Next(4_000_000)));
+        int pages = fetched.Split(' ').Sum(s => s.Split(':')[1].Split(',', StringSplitOptions.RemoveEmptyEntries).Length);
+        Assert.That(pages, Is.LessThan(300));
     }
 
     [Test]

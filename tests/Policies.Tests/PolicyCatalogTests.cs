@@ -32,6 +32,10 @@ public sealed class PolicyCatalogTests
     [TestCase("working-set:order=sorted")]
     [TestCase("bubbling:chunk=4,pivots=7")]
     [TestCase("linux-readahead:rules=file")]
+    [TestCase("working-set:recorded-in=all")]
+    [TestCase("leap + hot-first")]
+    [TestCase("leap+hot-first")]
+    [TestCase("working-set then leap limit 4 + bubbling:pivots=3 then qemu")]
     public void Understands(string text) => Assert.That(PolicyCatalog.Parse(text).Text, Is.EqualTo(text));
 
     [TestCase("nothing", "policy \"nothing\": no such policy; expected one of adaptive, bubbling, criu, ")]
@@ -41,11 +45,19 @@ public sealed class PolicyCatalogTests
     [TestCase("next-n:n", "no option \"n\"")]
     [TestCase("next-n:n=0", "n=0; expected 1 to 65536")]
     [TestCase("next-n:n=65537", "n=65537; expected 1 to 65536")]
-    [TestCase("next-n:n=99999999999999999999", "expected a number")]
-    [TestCase("next-n:n=x", "n=x; expected a number")]
+    [TestCase("next-n:n=99999999999999999999", "expected 1 to 65536")]
+    [TestCase("next-n:n=x", "n=x; expected 1 to 65536")]
     [TestCase("next-n:n=1,background=maybe", "background=maybe; expected true or false")]
     [TestCase("demand:n=1", "no option \"n\"; demand has none")]
-    [TestCase("linux-readahead:rules=both", "rules=both; expected swap or file")]
+    [TestCase("linux-readahead:rules=both", "rules=both; expected swap or file or sequential")]
+    [TestCase("linux-readahead:rules=1", "rules=1; expected swap or file or sequential")]
+    [TestCase("leap + hot-first + criu", "3 policies joined by +; expected two: prefetch + background")]
+    [TestCase("leap + ", "policy \"\": no such policy")]
+    [TestCase("leap then", "policy \"leap then\": no such policy")]
+    [TestCase("leap limit", "policy \"leap limit\": no such policy")]
+    [TestCase("leap limit x", "limit x; expected 0 to 1073741824 pages")]
+    [TestCase("leap limit -1", "limit -1; expected 0 to 1073741824 pages")]
+    [TestCase("leap then next-n:m=3 + criu", "policy leap then next-n:m=3 + criu: no option \"m\"")]
     [TestCase("working-set:environment=1", "no option \"environment\"")]
     public void Refuses_in_one_line(string text, string message) => Assert.That(
         () => PolicyCatalog.Parse(text),
@@ -54,6 +66,18 @@ public sealed class PolicyCatalogTests
     [Test]
     public void Only_criu_has_the_transfer_of_criu() => Assert.That(
         PolicyCatalog.Names.Where(n => PolicyCatalog.Parse(n).DefaultTransfer == TransferOptions.Criu), Is.EqualTo(new[] { "criu" }));
+
+    [Test]
+    public void A_combination_is_carried_as_its_first_policy_is()
+    {
+        Assert.That(PolicyCatalog.Parse("criu limit 3 then leap").DefaultTransfer, Is.EqualTo(TransferOptions.Criu));
+        Assert.That(PolicyCatalog.Parse("leap + criu").DefaultTransfer, Is.EqualTo(new TransferOptions()));
+    }
+
+    [Test]
+    public void Options_say_which_values_they_take() => Assert.That(
+        PolicyCatalog.Options("working-set").Select(o => $"{o.Name}: {o.Range}"),
+        Is.EqualTo(new[] { "background: true or false", "order: recorded or sorted", "recorded-in: any or all" }));
 
     [Test]
     public void Each_address_space_has_its_own_policy_object()

@@ -17,9 +17,13 @@ public sealed class PolicyContractTests(string policy, string transferName)
     };
 
     public static IEnumerable<TestFixtureData> All() =>
-        from name in PolicyCatalog.Names
+        from name in PolicyCatalog.Names.Concat(Combinations)
         from transfer in new[] { "own", "criu", "one page", "odd" }
         select new TestFixtureData(name, transfer);
+
+    /// <summary>One of each kind, and all in one.</summary>
+    private static readonly string[] Combinations =
+        ["leap + hot-first", "working-set then bubbling", "markov then next-n:n=4 limit 2", "adaptive limit 1 + qemu", "faasnap then leap limit 4 + criu", "criu then leap"];
 
     private bool HasBackground => policy != "demand";
 

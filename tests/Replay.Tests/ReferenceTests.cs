@@ -22,6 +22,9 @@ public sealed class ReferenceTests
 
     /// <summary>Every policy, asked by the reference as often as there is time and room, must say what the service heard.</summary>
     [TestCaseSource(typeof(PolicyCatalog), nameof(PolicyCatalog.Names))]
+    [TestCase("leap + bubbling")]
+    [TestCase("working-set:order=sorted then hot-first:region=8")]
+    [TestCase("markov limit 3 then next-n:n=4 + bubbling:chunk=2")]
     public void Every_policy_agrees(string policy)
     {
         PolicySpec spec = PolicyCatalog.Parse(policy);

@@ -33,6 +33,21 @@ public sealed class KeyChooserTests
         Assert.That(Enumerable.Range(0, 100).Select(_ => a.Next()), Is.EqualTo(Enumerable.Range(0, 100).Select(_ => b.Next())));
     }
 
+    /// <summary>Pages full of values must be as hard to compress as their six random bits a byte make them.</summary>
+    [Test]
+    public void ValuesOfDifferentKeysHaveNothingInCommon()
+    {
+        WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis"));
+        RequestTemplate template = RequestTemplate.Parse("{value}", file);
+        var values = new ByteBuffer();
+        for (int key = 0; key < 200; key++)
+            template.Render(key, values);
+        using var packed = new MemoryStream();
+        using (var zip = new System.IO.Compression.BrotliStream(packed, System.IO.Compression.CompressionLevel.SmallestSize, leaveOpen: true))
+            zip.Write(values.Written);
+        Assert.That((double)packed.Length / values.Length, Is.InRange(0.74, 0.80));
+    }
+
     private static int[] Count(KeyDistribution distribution)
     {
         var chooser = new KeyChooser(distribution, 0.99, Keys, 5);

@@ -18,6 +18,7 @@ public sealed class LayoutTests
     {
         ["Core"] = [],
         ["Policies"] = ["Core"],
+        ["PolicyFiles"] = ["Core", "Policies"],
         ["PageXfer"] = ["Core"],
         ["Traces"] = ["Core"],
         ["Scenarios"] = ["Core"],
@@ -25,7 +26,7 @@ public sealed class LayoutTests
         ["Replay"] = ["Core", "Policies", "Traces"],
         ["Live"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces"],
         ["Reports"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live"],
-        ["Cli"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live", "Reports"],
+        ["Cli"] = ["Core", "Policies", "PolicyFiles", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live", "Reports"],
     };
 
     private static IEnumerable<string> Projects => Repository.FilesNamed(".csproj");

@@ -43,6 +43,9 @@ internal static class CaptureVerb
         return command;
     }
 
+    /// <summary>Behind the name until the program's data was found equal: no trace of a run that went wrong passes for a good one.</summary>
+    private const string Unchecked = ".unchecked";
+
     private sealed record Request(WorkloadFile File, string Output, TimeSpan Duration, long Requests, int Inputs, RegionSelection Region, ulong Seed);
 
     private static void Capture(Request request)
@@ -53,19 +56,22 @@ internal static class CaptureVerb
         using var progress = new Progress();
         // The data is the same whatever the load: a second capture must find the same memory.
         using var run = new WorkloadRun(request.File, seed: 1, progress);
-        var lines = new List<string>();
+        var lines = new List<(string Output, string Text)>();
         for (int input = 1; input <= request.Inputs; input++)
         {
             string output = request.Inputs == 1 ? request.Output : Path.ChangeExtension(request.Output, $".{input}{Path.GetExtension(request.Output)}");
             ulong loadSeed = request.Seed + (ulong)input - 1;
             progress.Line($"capturing {output}");
             LiveEnd end = run.Run(OptionsFor(request, output, input, loadSeed), Duration.FromSeconds(request.Duration.TotalSeconds), request.Requests, interrupt.Token, loadSeed);
-            lines.Add($"{output}: {end.Result.DemandFaults} demand faults and {end.Result.ZeroFaults} zero faults in {end.Result.WorkloadTime}; first response after {end.Result.TimeToFirstResponse}; p50 {end.Result.LatencyQuantile(0.5)}, p99 {end.Result.LatencyQuantile(0.99)}");
+            lines.Add((output, $"{end.Result.DemandFaults} demand faults and {end.Result.ZeroFaults} zero faults in {end.Result.WorkloadTime}; first response after {end.Result.TimeToFirstResponse}; p50 {end.Result.LatencyQuantile(0.5)}, p99 {end.Result.LatencyQuantile(0.99)}"));
         }
         string digest = run.CheckData();
         progress.Clear();
-        foreach (string line in lines)
-            Console.WriteLine($"{line}; data equal ({digest})");
+        foreach ((string output, string text) in lines)
+        {
+            File.Move(output + Unchecked, output, overwrite: true);
+            Console.WriteLine($"{output}: {text}; data equal ({digest})");
+        }
     }
 
     private static LiveOptions OptionsFor(Request request, string output, int input, ulong loadSeed) => new()
@@ -73,7 +79,7 @@ internal static class CaptureVerb
         Workload = request.File.Name,
         Region = request.Region,
         Seed = loadSeed,
-        TracePath = output,
+        TracePath = output + Unchecked,
         DescribeContent = true,
         TraceProperties = new Dictionary<string, string>
         {

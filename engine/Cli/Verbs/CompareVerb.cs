@@ -14,31 +14,36 @@ internal static class CompareVerb
     {
         var file = new Argument<string>("SCENARIO") { Description = "a scenario file that names a trace" };
         var output = Options.Output("directory of the report; default: reports/out/NAME");
-        var recording = new Option<string?>("--recording") { Description = "an earlier trace for record-and-prefetch policies; default: the trace itself" };
+        var recordings = Options.Recordings();
+        var policyFiles = Options.PolicyFiles();
         var calibration = Options.Calibration();
         var command = new Command("compare", """
             Replay a scenario's trace under all its policies over all its links; print a table and write a report with figures.
+            Policies of a --policy-file that the scenario does not name join in with their defaults.
 
-            Example:
+            Examples:
               testbed compare scenarios/demo.json
+              testbed compare scenarios/demo.json --policy-file MyPolicy.cs
             """)
-        { file, output, recording, calibration };
-        command.SetAction(parsed => Compare(parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetValue(recording), parsed.GetValue(calibration)));
+        { file, output, recordings, policyFiles, calibration };
+        command.SetAction(parsed => Compare(
+            parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetRequiredValue(recordings), parsed.GetRequiredValue(policyFiles),
+            parsed.GetValue(calibration)));
         return command;
     }
 
-    private static void Compare(string file, string? output, string? recording, string? calibrationFile)
+    private static void Compare(string file, string? output, string[] recordings, string[] policyFiles, string? calibrationFile)
     {
-        Scenario scenario = Scenario.FromFile(file);
+        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), policyFiles);
         if (scenario.TraceFile is not { } path)
             throw new BadInputException($"{file}: trace: missing; expected the trace to replay");
         Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
         Trace trace = Trace.Load(path);
         IReadOnlyList<RunResult> results = Experiment.Replay(
-            TraceWorkload.From(trace), scenario, calibration, recording is null ? null : Trace.Load(recording).FirstTouches().Recording);
+            TraceWorkload.From(trace), scenario, calibration, Options.LoadRecordings(recordings.Length > 0 ? recordings : scenario.Resolve(scenario.Recordings)));
         Console.WriteLine(ResultTable.Format(results));
         Experiment.Report(
-            output ?? Path.Combine("reports", "out", scenario.Name), scenario.Description, $"./testbed compare {file}",
+            output ?? Path.Combine("reports", "out", scenario.Name), scenario.Description, string.Join(' ', ["./testbed compare", file, .. policyFiles.Select(f => "--policy-file " + f)]),
             scenario, calibration, [trace], results);
     }
 }

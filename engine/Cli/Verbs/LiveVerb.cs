@@ -13,6 +13,7 @@ internal static class LiveVerb
     {
         var file = new Argument<string>("SCENARIO") { Description = "a scenario file that names a workload" };
         var output = Options.Output("directory of the report and the traces; default: reports/out/NAME-live");
+        var policyFiles = Options.PolicyFiles();
         var calibration = Options.Calibration();
         var calibrate = new Option<bool>("--calibrate") { Description = "calibrate this host between the runs, and replay with that" };
         var command = new Command("live", """
@@ -23,15 +24,15 @@ internal static class LiveVerb
             Example:
               testbed live scenarios/redis.json
             """)
-        { file, output, calibration, calibrate };
+        { file, output, policyFiles, calibration, calibrate };
         command.SetAction(parsed => Live(
-            parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetValue(calibration), parsed.GetValue(calibrate)));
+            parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetRequiredValue(policyFiles), parsed.GetValue(calibration), parsed.GetValue(calibrate)));
         return command;
     }
 
-    private static void Live(string file, string? output, string? calibrationFile, bool calibrate)
+    private static void Live(string file, string? output, string[] policyFiles, string? calibrationFile, bool calibrate)
     {
-        Scenario scenario = Scenario.FromFile(file);
+        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), policyFiles);
         string directory = output ?? Path.Combine("reports", "out", scenario.Name + "-live");
         using var interrupt = new Interrupt();
         using var progress = new Progress();

@@ -18,7 +18,8 @@ internal static class ReplayVerb
         var file = new Argument<string>("TRACE") { Description = "a capture" };
         var policy = Options.Policy();
         var link = Options.Link();
-        var recording = new Option<string?>("--recording") { Description = "an earlier trace for record-and-prefetch policies; default: the trace itself" };
+        var recordings = Options.Recordings();
+        var policyFiles = Options.PolicyFiles();
         var seed = new Option<ulong>("--seed") { Description = "for policies with randomness", DefaultValueFactory = _ => 1 };
         var calibration = Options.Calibration();
         var command = new Command("replay", """
@@ -26,24 +27,34 @@ internal static class ReplayVerb
 
             Example:
               testbed replay traces/redis-get-uniform.trace --policy next-n:n=32 --link 1Gbit/s,1ms
+              testbed replay traces/redis-get-uniform.trace --policy-file MyPolicy.cs
             """)
-        { file, policy, link, recording, seed, calibration };
-        command.SetAction(parsed => Replay(
-            parsed.GetRequiredValue(file), parsed.GetRequiredValue(policy), parsed.GetRequiredValue(link),
-            parsed.GetValue(recording), parsed.GetValue(seed), parsed.GetValue(calibration)));
+        { file, policy, policyFiles, link, recordings, seed, calibration };
+        command.SetAction(parsed =>
+        {
+            IReadOnlyList<string> added = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
+            // A policy file without --policy means its policy.
+            bool given = parsed.GetResult(policy) is { Implicit: false };
+            Replay(
+                parsed.GetRequiredValue(file), given || added.Count == 0 ? parsed.GetRequiredValue(policy) : added[0], parsed.GetRequiredValue(link),
+                parsed.GetRequiredValue(recordings), parsed.GetValue(seed), parsed.GetValue(calibration));
+        });
         return command;
     }
 
-    private static void Replay(string file, string policyText, string linkText, string? recording, ulong seed, string? calibration)
+    private static void Replay(string file, string policyText, string linkText, string[] recordings, ulong seed, string? calibration)
     {
         (PolicySpec policy, LinkSpec link) = Options.Parse(policyText, linkText);
         ReplayWorkload workload = TraceWorkload.From(Trace.Load(file));
+        HostCosts costs = calibration is null ? HostCosts.Reference : Calibration.FromFile(calibration).ToCosts();
+        LinkBound bound = LowerBound.Of(workload, link.Parameters, costs);
         long began = Stopwatch.GetTimestamp();
         RunResult result = Simulation.Run(workload, new ReplayOptions(policy, link.Parameters, link.Text)
         {
-            Costs = calibration is null ? HostCosts.Reference : Calibration.FromFile(calibration).ToCosts(),
+            Costs = costs,
             Seed = seed,
-            Recording = recording is null ? null : Trace.Load(recording).FirstTouches().Recording,
+            Bound = bound,
+            Recording = Options.LoadRecordings(recordings),
         });
         double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
         Console.WriteLine(ResultTable.Format([result]));

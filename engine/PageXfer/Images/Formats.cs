@@ -20,6 +20,18 @@ public static class ImageMagic
 
     /// <summary>pagemap-PID.img and pagemap-shmem-ID.img.</summary>
     public const uint Pagemap = 0x56084025;
+
+    /// <summary>core-PID.img.</summary>
+    public const uint Core = 0x55053847;
+
+    /// <summary>ids-PID.img.</summary>
+    public const uint Ids = 0x54432030;
+
+    /// <summary>stats-dump and stats-restore; behind the service magic.</summary>
+    public const uint Stats = 0x57093306;
+
+    /// <summary>irmap-cache; behind the service magic.</summary>
+    public const uint IrmapCache = 0x57004059;
 }
 
 /// <summary>Where the pages of a pagemap entry are. CRIU's values, in images and on the wire.</summary>

@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Testbed.Core;
 using Testbed.PageXfer.Xfer;
 
@@ -57,6 +58,14 @@ public sealed class ImageDirectory : IPageSource, IDisposable
     /// <exception cref="BadInputException">No process of this pid has memory here.</exception>
     public MmEntry Layout(uint pid) => _layouts.TryGetValue(pid, out MmEntry? mm) ? mm : throw Unknown(pid);
 
+    /// <summary>What core-PID.img says of a process, zombies included: its name, whether it is alive.</summary>
+    /// <exception cref="BadInputException">The image is missing or malformed.</exception>
+    public CoreEntry Core(uint pid) => ImageFile.ReadOne(In($"core-{pid}.img"), ImageMagic.Core, CoreEntry.Parser);
+
+    /// <summary>Which kernel objects a process shares with others: ids-PID.img.</summary>
+    /// <exception cref="BadInputException">The image is missing or malformed.</exception>
+    public KernelObjectIds Ids(uint pid) => ImageFile.ReadOne(In($"ids-{pid}.img"), ImageMagic.Ids, KernelObjectIds.Parser);
+
     /// <summary>The pages of a process.</summary>
     /// <exception cref="BadInputException">No process of this pid has memory here.</exception>
     public PageReader Pages(uint pid) => _pages.TryGetValue(pid, out PageReader? pages) ? pages : throw Unknown(pid);
@@ -66,6 +75,9 @@ public sealed class ImageDirectory : IPageSource, IDisposable
 
     /// <inheritdoc/>
     public void ReadPages(uint pid, PageRange range, Span<byte> destination) => Pages(pid).Read(range, destination);
+
+    /// <inheritdoc/>
+    public long Locate(uint pid, PageNumber page, out SafeFileHandle? file, out long offset) => Pages(pid).Locate(page, out file, out offset);
 
     /// <summary>
     /// What is restored lazily: the private anonymous areas, and the pages in them that the pagemap marks lazy, split

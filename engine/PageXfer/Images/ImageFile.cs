@@ -14,8 +14,12 @@ public static class ImageFile
     private const uint MaxRecord = 64 << 20;
 
     /// <summary>The magic words with which an image of the kind <paramref name="magic"/> begins.</summary>
-    public static IReadOnlyList<uint> Head(uint magic) =>
-        magic == ImageMagic.Inventory ? [magic] : [ImageMagic.Common, magic];
+    public static IReadOnlyList<uint> Head(uint magic) => magic switch
+    {
+        ImageMagic.Inventory => [magic],
+        ImageMagic.Stats or ImageMagic.IrmapCache => [ImageMagic.Service, magic],
+        _ => [ImageMagic.Common, magic],
+    };
 
     /// <summary>Reads an image that has exactly one record.</summary>
     /// <exception cref="BadInputException">The file is missing, not of this kind, cut short or malformed.</exception>

@@ -1,3 +1,4 @@
+using Microsoft.Win32.SafeHandles;
 using Testbed.Core;
 using Testbed.PageXfer.Xfer;
 
@@ -43,11 +44,18 @@ public sealed class PagesDirectory : IPageSource, IDisposable
     /// <summary>The processes whose memory is here.</summary>
     public IReadOnlyCollection<uint> Processes => _pages.Keys;
 
+    /// <summary>The pages of a process.</summary>
+    /// <exception cref="BadInputException">No memory of this process is here.</exception>
+    public PageReader Pages(uint pid) => Of(pid);
+
     /// <inheritdoc/>
     public long Available(uint pid, PageRange range) => Of(pid).Available(range);
 
     /// <inheritdoc/>
     public void ReadPages(uint pid, PageRange range, Span<byte> destination) => Of(pid).Read(range, destination);
+
+    /// <inheritdoc/>
+    public long Locate(uint pid, PageNumber page, out SafeFileHandle? file, out long offset) => Of(pid).Locate(page, out file, out offset);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -7,21 +7,42 @@ namespace Testbed.PageXfer.Images;
 /// <param name="Pgid">Its process group.</param>
 /// <param name="Sid">Its session.</param>
 /// <param name="Threads">Its threads, the leader among them.</param>
-public sealed record ProcessIdentity(uint Pid, uint Pgid, uint Sid, IReadOnlyList<uint> Threads);
+/// <param name="ParentPid">Its parent; 0 for the root of the tree.</param>
+/// <param name="Name">Its name, as in /proc/PID/comm.</param>
+public sealed record ProcessIdentity(uint Pid, uint Pgid, uint Sid, IReadOnlyList<uint> Threads, uint ParentPid = 0, string Name = "");
 
-/// <summary>Writes the images of a one-process dump beside its pagemap: inventory, pstree and mm.</summary>
+/// <summary>
+/// Writes the images beside the pagemaps of a dump: inventory, pstree, and mm and core of each process. They are what page servers
+/// and lazy-pages daemons need, CRIU's included; to restore a process takes more (files, registers, namespaces).
+/// </summary>
 public static class ProcessImages
 {
-    /// <summary>
-    /// Writes inventory.img, pstree.img and mm-PID.img. The process is the root of its tree. Each file appears whole or not at all.
-    /// </summary>
-    public static void Write(string directory, ProcessIdentity process, MmEntry layout)
+    private const uint Alive = 1, X86 = 1;
+
+    /// <summary>Writes the images of one process, the root of its tree. Each file appears whole or not at all.</summary>
+    public static void Write(string directory, ProcessIdentity process, MmEntry layout) => Write(directory, [(process, layout)]);
+
+    /// <summary>Writes the images of a process tree, parents before children. Each file appears whole or not at all.</summary>
+    public static void Write(string directory, IReadOnlyList<(ProcessIdentity Process, MmEntry Layout)> tree)
     {
-        var entry = new PstreeEntry { Pid = process.Pid, Ppid = 0, Pgid = process.Pgid, Sid = process.Sid };
-        entry.Threads.AddRange(process.Threads);
-        ImageFile.Write(Path.Combine(directory, $"mm-{process.Pid}.img"), ImageMagic.Mm, layout);
-        ImageFile.Write(Path.Combine(directory, "pstree.img"), ImageMagic.Pstree, entry);
+        foreach ((ProcessIdentity process, MmEntry layout) in tree)
+        {
+            ImageFile.Write(Path.Combine(directory, $"mm-{process.Pid}.img"), ImageMagic.Mm, layout);
+            ImageFile.Write(Path.Combine(directory, $"core-{process.Pid}.img"), ImageMagic.Core, new CoreEntry
+            {
+                Mtype = X86,
+                Tc = new TaskCoreEntry { TaskState = Alive, ExitCode = 0, Personality = 0, Flags = 0, BlkSigset = 0, Comm = process.Name },
+            });
+        }
+        ImageFile.Write(Path.Combine(directory, "pstree.img"), ImageMagic.Pstree, [.. tree.Select(item => ToEntry(item.Process))]);
         ImageFile.Write(Path.Combine(directory, "inventory.img"), ImageMagic.Inventory, NewInventory());
+    }
+
+    private static PstreeEntry ToEntry(ProcessIdentity process)
+    {
+        var entry = new PstreeEntry { Pid = process.Pid, Ppid = process.ParentPid, Pgid = process.Pgid, Sid = process.Sid };
+        entry.Threads.AddRange(process.Threads);
+        return entry;
     }
 
     /// <summary>An inventory for images of format 1.1.</summary>

@@ -1,5 +1,7 @@
 using System.Net.Security;
 using System.Net.Sockets;
+using Microsoft.Win32.SafeHandles;
+using Mono.Unix.Native;
 using Testbed.Core;
 
 namespace Testbed.PageXfer.Protocol;
@@ -21,6 +23,21 @@ internal sealed class BlockingPeer : IDisposable
     private int _outEnd;
     private readonly SslStream? _tls;
 
+    /// <summary>See <see cref="Patience"/>.</summary>
+    public static Duration UsualPatience { get; } = Duration.FromSeconds(60);
+
+    /// <summary>
+    /// How long the peer may say nothing in the middle of a message, of content or of an answer. Without TLS only.
+    /// </summary>
+    public Duration Patience
+    {
+        init
+        {
+            if (_tls is null)
+                Socket.ReceiveTimeout = (int)value.Milliseconds;
+        }
+    }
+
     public Socket Socket { get; }
 
     /// <summary>Who is at the other end, for messages.</summary>
@@ -30,18 +47,20 @@ internal sealed class BlockingPeer : IDisposable
     public BlockingPeer(Socket socket, SslStream? tls = null)
     {
         socket.NoDelay = true;
+        KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;
         Name = PeerName.Of(socket);
+        Patience = UsualPatience;
     }
 
-    /// <summary>Reads a message; false when the stream ended before its first byte.</summary>
+    /// <summary>Reads a message, for which what is queued is sent first if it must be waited for; false when the stream ended before its first byte.</summary>
     public bool TryReadMessage(out PageServerMessage message)
     {
         message = default;
         while (_inEnd - _inStart < PageServerMessage.Size)
         {
-            if (Fill())
+            if (Fill(isOwed: _inEnd > _inStart))
                 continue;
             if (_inEnd > _inStart)
                 throw new BadInputException($"{Name}: the stream ends after {_inEnd - _inStart} bytes of a message; expected {PageServerMessage.Size}");
@@ -55,7 +74,7 @@ internal sealed class BlockingPeer : IDisposable
     /// <summary>Some bytes of content, at least one and at most <paramref name="limit"/>; valid until the next call.</summary>
     public ReadOnlySpan<byte> ReadSome(long limit)
     {
-        if (_inEnd == _inStart && !Fill())
+        if (_inEnd == _inStart && !Fill(isOwed: true))
             throw new BadInputException($"{Name}: the stream ends where {limit} bytes were still expected");
         int count = (int)Math.Min(limit, _inEnd - _inStart);
         ReadOnlySpan<byte> bytes = _in.AsSpan(_inStart, count);
@@ -75,7 +94,18 @@ internal sealed class BlockingPeer : IDisposable
     }
 
     /// <summary>Whether the stream has ended; waits until that, or something else, is known.</summary>
-    public bool AtEnd() => _inEnd == _inStart && !Fill();
+    public bool AtEnd()
+    {
+        try
+        {
+            return _inEnd == _inStart && !Fill(isOwed: true);
+        }
+        catch (BadInputException)
+        {
+            // A peer that does not close, or not nicely: this end is what closes then.
+            return true;
+        }
+    }
 
     /// <summary>Queues a message.</summary>
     public void Queue(in PageServerMessage message)
@@ -118,11 +148,57 @@ internal sealed class BlockingPeer : IDisposable
 
     public const int MaxReserve = BufferSize;
 
+    /// <summary>Bytes in the queue.</summary>
+    public int Queued => _outEnd;
+
     /// <summary>Sends what is queued.</summary>
     public void Flush()
     {
         Send(_out.AsSpan(0, _outEnd));
         _outEnd = 0;
+    }
+
+    /// <summary>Whether <see cref="SendFile"/> can be used: the bytes need not be seen here.</summary>
+    public bool CanSendFile => _tls is null;
+
+    /// <summary>Sends bytes of a file behind what is queued, from the kernel's cache of the file and without a copy.</summary>
+    /// <exception cref="BadInputException">The connection was lost, or the file ends too early.</exception>
+    public void SendFile(SafeFileHandle file, long offset, long count)
+    {
+        bool ofFile = false, ofSocket = false;
+        try
+        {
+            file.DangerousAddRef(ref ofFile);
+            Socket.SafeHandle.DangerousAddRef(ref ofSocket);
+            int to = (int)Socket.SafeHandle.DangerousGetHandle(), from = (int)file.DangerousGetHandle();
+            // The head waits for its pages: one segment, not two.
+            for (int start = 0; start < _outEnd;)
+                start += Sent(Syscall.send(to, start == 0 ? _out : _out[start..], (ulong)(_outEnd - start), MessageFlags.MSG_MORE | MessageFlags.MSG_NOSIGNAL));
+            _outEnd = 0;
+            while (count > 0)
+            {
+                long result = Syscall.sendfile(to, from, ref offset, (ulong)count);
+                if (result == 0)
+                    throw new BadInputException($"the pages file ends at byte {offset}; it was cut short after it had been opened");
+                count -= Sent(result);
+            }
+        }
+        finally
+        {
+            if (ofFile)
+                file.DangerousRelease();
+            if (ofSocket)
+                Socket.SafeHandle.DangerousRelease();
+        }
+    }
+
+    /// <summary>What a system call sent; nothing when a signal interrupted it.</summary>
+    private int Sent(long result)
+    {
+        if (result >= 0)
+            return (int)result;
+        Errno error = Stdlib.GetLastError();
+        return error == Errno.EINTR ? 0 : throw new BadInputException($"{Name}: connection lost while sending ({error})");
     }
 
     /// <summary>Over TLS, tells the peer that nothing more comes, for which its side waits.</summary>
@@ -162,6 +238,13 @@ internal sealed class BlockingPeer : IDisposable
         }
     }
 
+    private BadInputException Stalled()
+    {
+        // A CRIU that is older sends messages of this size, and waits for the answer.
+        string hint = _inEnd - _inStart == 24 ? "; it may be a CRIU before 4.2, whose messages are of another size" : "";
+        return new($"{Name}: says nothing for {Socket.ReceiveTimeout / 1000.0} s in the middle of a message or of its content; given up{hint}");
+    }
+
     private void SendRecords(ReadOnlySpan<byte> bytes)
     {
         try
@@ -191,8 +274,10 @@ internal sealed class BlockingPeer : IDisposable
 
     private BadInputException Lost(Exception e) => new($"{Name}: connection lost ({(e.InnerException ?? e).Message.TrimEnd('.')})", e);
 
-    private bool Fill()
+    private bool Fill(bool isOwed)
     {
+        // Whoever waits for more must have said all: replies to requests that came together leave together.
+        Flush();
         if (_inStart == _inEnd)
             _inStart = _inEnd = 0;
         else if (_inEnd == BufferSize)
@@ -210,6 +295,12 @@ internal sealed class BlockingPeer : IDisposable
                 _inEnd += got;
                 return got > 0;
             }
+            if (error == SocketError.TimedOut)
+            {
+                if (isOwed)
+                    throw Stalled();
+                continue;
+            }
             // The socket of a shaped connection does not block, for the sake of the thread that sends on it.
             if (error != SocketError.WouldBlock)
                 throw new BadInputException($"{Name}: connection lost ({error})");
@@ -222,4 +313,21 @@ internal sealed class BlockingPeer : IDisposable
 internal static class PeerName
 {
     public static string Of(Socket socket) => socket.RemoteEndPoint?.ToString() ?? "peer";
+}
+
+/// <summary>How a peer's host that vanished without a word is noticed: otherwise a process would stay frozen, or wait, for ever.</summary>
+internal static class KeepAlive
+{
+    private const int Tcp = 6, UserTimeout = 18;
+    private const int SecondsOfSilence = 60, Probes = 6, SecondsBetween = 10;
+
+    public static void Watch(Socket socket)
+    {
+        socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SecondsOfSilence);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, SecondsBetween);
+        socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, Probes);
+        // Of data that is on the way, too: the kernel alone would try for a quarter of an hour.
+        socket.SetRawSocketOption(Tcp, UserTimeout, BitConverter.GetBytes((SecondsOfSilence + Probes * SecondsBetween) * 1000));
+    }
 }

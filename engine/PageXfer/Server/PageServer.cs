@@ -31,10 +31,21 @@ public sealed record PageServerOptions
     public int MaxConnections { get; init; } = 64;
 
     /// <summary>
+    /// A peer that says nothing for so long in the middle of a message, or of content that it announced, is given up; between messages
+    /// it may rest for ever. Over TLS it is waited for without a limit.
+    /// </summary>
+    public Duration Patience { get; init; } = BlockingPeer.UsualPatience;
+
+    /// <summary>
     /// Told when a session is over, from any thread: true when it ended with CLOSE, false when images were being received and are
     /// dropped. A connection that only fetched pages, or said nothing, and went away is no session.
     /// </summary>
     public Action<bool> OnSessionEnd { get; init; } = static _ => { };
+
+    /// <summary>
+    /// Told, from any thread, when nobody is left who fetched pages: the last connection ended, and without CLOSE.
+    /// </summary>
+    public Action OnAbandoned { get; init; } = static () => { };
 
     /// <summary>Gets each log line, from any thread.</summary>
     public Action<string> Log { get; init; } = static _ => { };
@@ -54,6 +65,7 @@ public sealed class PageServer : IDisposable
     private readonly Thread _acceptor;
     private readonly List<PageServerConnection> _connections = [];
     private readonly LinkShaper? _shaper;
+    private volatile int _connectionCount;
     private long _requests;
     private long _pages;
     private volatile bool _stopping;
@@ -90,6 +102,9 @@ public sealed class PageServer : IDisposable
     /// <summary>Where it listens.</summary>
     public IPEndPoint EndPoint { get; }
 
+    /// <summary>Connections that are open now.</summary>
+    public int Connections => _connectionCount;
+
     /// <summary>GET messages answered so far.</summary>
     public long Requests => Interlocked.Read(ref _requests);
 
@@ -116,6 +131,16 @@ public sealed class PageServer : IDisposable
         Interlocked.Add(ref _pages, pages);
     }
 
+    /// <summary>
+    /// Between parts of a long reply: without it, a request on another connection waits on a busy processor until the scheduler's
+    /// slice (some milliseconds) is over.
+    /// </summary>
+    internal void LetOthersRun()
+    {
+        if (_connectionCount > 1)
+            _ = Thread.Yield();
+    }
+
     internal void Log(string line)
     {
         if (!_stopping)
@@ -124,8 +149,14 @@ public sealed class PageServer : IDisposable
 
     internal void Ended(PageServerConnection connection)
     {
+        int left;
         lock (_connections)
+        {
             _connections.Remove(connection);
+            left = _connectionCount = _connections.Count;
+        }
+        if (left == 0 && connection.HasFetched && !_stopping)
+            Options.OnAbandoned();
     }
 
     private void Accept()
@@ -162,6 +193,7 @@ public sealed class PageServer : IDisposable
             {
                 var connection = new PageServerConnection(this, socket, _shaper);
                 _connections.Add(connection);
+                _connectionCount = _connections.Count;
                 connection.Start();
             }
             catch (SocketException)

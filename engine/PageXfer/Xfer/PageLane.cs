@@ -52,6 +52,7 @@ public sealed class PageLane : IDisposable
     {
         _name = $"page server {socket.RemoteEndPoint}";
         socket.NoDelay = true;
+        KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;
     }
