@@ -53,7 +53,10 @@ public static class Report
         foreach (var workload in workloads)
         {
             MemoryImage? image = context.Traces.FirstOrDefault(t => t.Workload == workload.Key)?.Image;
-            var all = new FigureData(workload.Key, [.. workload], image, policies);
+            var all = new FigureData(workload.Key, [.. workload], image, policies)
+            {
+                Fidelity = FidelityPair.Of([.. results.Where(r => r.Workload == workload.Key)]),
+            };
             // One workload needs no name in front, and replay is what a report has unless it says live.
             string prefix = workloads.Count > 1 ? FileName(workload.Key) + "-" : "", title = workloads.Count > 1 ? workload.Key + ": " : "";
             foreach (RunMode mode in workload.Select(s => s.Run.Mode).Distinct().Order())

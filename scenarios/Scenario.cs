@@ -51,6 +51,10 @@ public sealed partial record Scenario
     [Description("How requests are carried, for all policies; when absent, as each policy has it by default")]
     public TransferSettings? Transfer { get; init; }
 
+    /// <summary>What the host of the replays charges: a calibration by name; null: the reference.</summary>
+    [Description("What the host of the replays charges: a file of this name in calibrations/; when absent, the reference")]
+    public string? Calibration { get; init; }
+
     /// <summary>Seeds every random choice.</summary>
     [Description("Seeds every random choice")]
     public ulong Seed { get; set; } = 1;
@@ -66,6 +70,11 @@ public sealed partial record Scenario
     /// <summary>The trace's absolute path, or null.</summary>
     [JsonIgnore]
     public string? TraceFile => Trace is null ? null : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(File)!, Trace));
+
+    /// <summary>The calibration's absolute path, or null.</summary>
+    [JsonIgnore]
+    public string? CalibrationFile => Calibration is null ? null
+        : Path.Combine(Path.GetDirectoryName(File)!, "calibrations", Calibration + ".json");
 
     /// <summary>The absolute paths of files that are given relative to the scenario file.</summary>
     public IReadOnlyList<string> Resolve(IReadOnlyList<string> files) =>
@@ -88,6 +97,26 @@ public sealed partial record Scenario
     /// <summary>The JSON schema of scenario files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.Scenario, "Scenario");
 
+    /// <summary>A policy text with lists of values (<c>next-n:n=4|16</c>, for sweeps), as one text for each combination.</summary>
+    public static IEnumerable<string> Expand(string policy)
+    {
+        int colon = policy.IndexOf(':', StringComparison.Ordinal);
+        if (colon < 0 || !policy.Contains('|', StringComparison.Ordinal))
+            return [policy];
+        IEnumerable<string> texts = [policy[..colon]];
+        char joint = ':';
+        foreach (string pair in policy[(colon + 1)..].Split(','))
+        {
+            int equals = pair.IndexOf('=', StringComparison.Ordinal);
+            string[] values = equals < 0 ? [""] : pair[(equals + 1)..].Split('|');
+            string name = equals < 0 ? pair : pair[..(equals + 1)];
+            char between = joint;
+            texts = [.. texts.SelectMany(t => values.Select(v => $"{t}{between}{name}{v}"))];
+            joint = ',';
+        }
+        return texts;
+    }
+
     private void Check(string file)
     {
         var field = new FieldCheck(file);
@@ -97,6 +126,8 @@ public sealed partial record Scenario
         field.Require("trace", Trace is null || (Trace.Length > 0 && !Path.IsPathRooted(Trace)), $"\"{Trace}\"", "a path relative to the scenario file");
         if (Workload is not null)
             field.Name("workload", Workload);
+        if (Calibration is not null)
+            field.Name("calibration", Calibration);
         field.Unique("policies", Policies);
         for (int i = 0; i < Policies.Count; i++)
             field.Require($"policies[{i}]", PolicyForm().IsMatch(Policies[i]), $"\"{Policies[i]}\"", "name or name:option=value,option=value, combined by +, then and limit");

@@ -26,25 +26,36 @@ internal static class Experiment
     }
 
     /// <summary>Every policy over every link, on all cores; in the order of the scenario, whichever is done first.</summary>
-    public static IReadOnlyList<RunResult> Replay(ReplayWorkload workload, Scenario scenario, IReadOnlyList<PageNumber>? recording = null)
+    /// <param name="workload">What is replayed.</param>
+    /// <param name="scenario">Under what.</param>
+    /// <param name="calibration">What the host charges.</param>
+    /// <param name="recording">An earlier run's touches; null: those of the workload.</param>
+    public static IReadOnlyList<RunResult> Replay(
+        ReplayWorkload workload, Scenario scenario, Calibration calibration, IReadOnlyList<PageNumber>? recording = null)
     {
         (PolicySpec Policy, LinkSpec Link)[] runs =
             [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
+        HostCosts costs = calibration.ToCosts();
         Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
-            link => link.Text, link => LowerBound.Of(workload, link.Parameters, HostCosts.Reference));
+            link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
         var results = new RunResult[runs.Length];
         InParallel(runs.Length, i => results[i] = Simulation.Run(
             workload,
             new ReplayOptions(runs[i].Policy, runs[i].Link.Parameters, runs[i].Link.Text)
             {
                 Transfer = TransferFor(scenario, runs[i].Policy),
-                Costs = HostCosts.Reference,
+                Costs = costs,
                 Seed = scenario.Seed,
                 Recording = recording,
                 Bound = bounds[runs[i].Link.Text],
             }));
         return results;
     }
+
+    /// <summary>The calibration that the command line names, or the scenario, or the reference.</summary>
+    /// <exception cref="BadInputException">There is no such file, or it is no calibration.</exception>
+    public static Calibration CalibrationFor(Scenario scenario, string? file = null) =>
+        (file ?? scenario.CalibrationFile) is { } path ? Calibration.FromFile(path) : Calibration.Reference;
 
     /// <summary>The first error as itself, not wrapped with the others: an outside policy's is bad input.</summary>
     private static void InParallel(int count, Action<int> run)
@@ -65,22 +76,26 @@ internal static class Experiment
 
     /// <summary>Writes the report and says where.</summary>
     public static void Report(
-        string directory, string title, string command, Scenario scenario, IReadOnlyList<Trace> traces, IReadOnlyList<RunResult> results)
+        string directory, string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces,
+        IReadOnlyList<RunResult> results)
     {
-        string index = Reports.Report.Write(directory, ContextOf(title, command, scenario, traces), results);
+        string index = Reports.Report.Write(directory, ContextOf(title, command, scenario, calibration, traces), results);
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
     /// <summary>What a report says about where its numbers come from.</summary>
-    public static ReportContext ContextOf(string title, string command, Scenario scenario, IReadOnlyList<Trace> traces)
+    public static ReportContext ContextOf(string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces)
     {
         (string kernel, string cpu) = HostFacts.Read();
         string[] version = HostFacts.ToolVersion.Split('+', 2);
         return new ReportContext(
             title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
             [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
-            kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", HostCosts.Reference.ToString(), DateTimeOffset.UtcNow);
+            kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", Describe(calibration), DateTimeOffset.UtcNow);
     }
+
+    private static string Describe(Calibration calibration) =>
+        $"{calibration.Host}, {calibration.Date:yyyy-MM-dd}, median of {calibration.Repetitions}: {calibration.ToCosts()}";
 
     /// <summary>The hash of a file's bytes (XXH128), as reports and baselines name traces.</summary>
     public static string HashOf(string file)

@@ -43,6 +43,11 @@ internal static class Options
         DefaultValueFactory = _ => RegionSelection.Anon,
     };
 
+    public static Option<string?> Calibration() => new("--calibration")
+    {
+        Description = "what the host charges: a file that testbed calibrate wrote; default: the scenario's, or the reference",
+    };
+
     public static Option<string?> Output(string what) => new("--output", "-o") { Description = what };
 
     public static Option<TimeSpan?> For(string what) => new("--for")

@@ -13,8 +13,8 @@ internal static class Program
         var root = new RootCommand("The lazy-restore testbed: capture, replay and serve post-copy memory.")
         {
             DemoVerb.Create(), RecordVerb.Create(), CaptureVerb.Create(), TraceVerb.Create(),
-            ReplayVerb.Create(), CompareVerb.Create(), FiguresVerb.Create(), RegressVerb.Create(),
-            LiveVerb.Create(), MigrateVerb.Create(),
+            ReplayVerb.Create(), CompareVerb.Create(), SweepVerb.Create(), FiguresVerb.Create(), RegressVerb.Create(),
+            LiveVerb.Create(), MigrateVerb.Create(), CalibrateVerb.Create(), CalibrateVerb.CreateToucher(),
             PageServerVerb.Create(), LazyPagesVerb.Create(),
             RescueVerb.Create(), RescueVerb.CreateGuard(),
             PoliciesVerb.Create(), DoctorVerb.Create(), CompletionVerb.Create(),

@@ -161,9 +161,16 @@ public sealed class RunResult
     {
         if (Latencies.Count == 0)
             return Duration.Zero;
-        _sorted ??= [.. Latencies.Order()];
+        _sorted ??= Sorted();
         int rank = (int)Math.Ceiling(q * _sorted.Length) - 1;
         return _sorted[Math.Clamp(rank, 0, _sorted.Length - 1)];
+    }
+
+    private Duration[] Sorted()
+    {
+        Duration[] sorted = [.. Latencies];
+        Array.Sort(sorted);
+        return sorted;
     }
 
     private Duration[]? _sorted;

@@ -10,8 +10,8 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
     private readonly long _residencyStep = Math.Max(1, presentPages / 2000);
     private readonly List<(Instant, long)> _residency = [(Instant.Zero, 0)];
     private readonly List<InstallRecord> _installs = [];
-    private readonly List<Duration> _latencies = [];
-    private readonly List<Instant> _resolvedAt = [];
+    private readonly PartList<Duration> _latencies = new();
+    private readonly PartList<Instant> _resolvedAt = new();
     private long _installStride = 1;
     private long _installsSeen;
     private long _resident;

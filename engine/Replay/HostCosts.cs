@@ -44,25 +44,19 @@ public sealed record HostCosts
     /// <summary>And when somebody waits for one of the pages: waking is the larger part.</summary>
     public Duration InstallWake { get; init; }
 
-    /// <summary>
-    /// For the reference host, a two-CPU virtual machine (AMD EPYC, Linux 6.18), from live runs of redis-small. Installs are
-    /// medians from event traces; delivery and wake-up together are what a thread saw beyond the daemon's latency. The shares of
-    /// sending, host delay, server and receiving are an estimate that adds up to the measured transfers (one page, and bulk),
-    /// and the shaper's delay is what shaped runs took beyond that.
-    /// </summary>
-    public static HostCosts Reference { get; } = new()
-    {
-        FaultDelivery = Duration.FromMicroseconds(6.5),
-        ThreadWake = Duration.FromMicroseconds(1),
-        RequestSend = Duration.FromMicroseconds(4),
-        HostDelay = Duration.FromMicroseconds(6.3),
-        ShaperDelay = Duration.FromMicroseconds(45),
-        ServerPerRequest = Duration.FromMicroseconds(5),
-        ServerPerPage = Duration.FromMicroseconds(1),
-        ReceivePerCall = Duration.FromMicroseconds(4),
-        ReceivePerPage = Duration.FromMicroseconds(0.6),
-        InstallPerCall = Duration.FromMicroseconds(0.75),
-        InstallPerPage = Duration.FromMicroseconds(0.75),
-        InstallWake = Duration.FromMicroseconds(7.5),
-    };
+    /// <summary>How far apart the faults were whose <see cref="LocalDelays"/> those are.</summary>
+    public Duration LocalInterval { get; init; }
+
+    /// <summary>And those of <see cref="ShapedDelays"/>.</summary>
+    public Duration ShapedInterval { get; init; }
+
+    /// <summary>How far a page's way from request to install lies from its median, when the link is unshaped.</summary>
+    public DelaySample LocalDelays { get; init; } = DelaySample.None;
+
+    /// <summary>And over an emulated link, whose timers and wake-ups are late now and then.</summary>
+    public DelaySample ShapedDelays { get; init; } = DelaySample.None;
+
+    /// <summary>Those of the reference host: the committed calibration scenarios/calibrations/reference.json, which says what host
+    /// that is.</summary>
+    public static HostCosts Reference => Calibration.Reference.ToCosts();
 }

@@ -47,6 +47,10 @@ public sealed class Simulation : IServiceObserver
     private readonly int[] _cursor;
     private readonly PageNumber[] _waiting;
     private readonly long _shaperDelay;
+    private readonly DelaySample _delays;
+    private readonly long _delayInterval;
+    private ulong _random;
+    private long _lastDeparture, _lastArrival;
     private readonly long[] _serverFree;
     private readonly Seen[] _seen;
     private PageRange[] _arriving = new PageRange[64];
@@ -74,12 +78,16 @@ public sealed class Simulation : IServiceObserver
             transfer, map => options.Policy.Create(new PolicyEnvironment(map, recording, options.Seed)), this);
         _metrics = new RunMetrics(workload.Image.PresentPages);
         _map = _service.AddSpace(0, workload.Image);
-        _link = new LinkScheduler(options.Link, transfer.Lanes);
+        // The shaper sends a quantum at a time; without one, the server writes what fits into its buffer.
+        _link = options.Link.IsUnshaped ? new LinkScheduler(options.Link, transfer.Lanes, quantum: 64 * 1024) : new LinkScheduler(options.Link, transfer.Lanes);
         _threads = [.. workload.Threads];
         _events = new EventQueue(_threads.Length);
         _cursor = new int[workload.Threads.Count];
         _waiting = new PageNumber[workload.Threads.Count];
         _shaperDelay = options.Link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds;
+        _delays = options.Link.IsUnshaped ? _costs.LocalDelays : _costs.ShapedDelays;
+        _delayInterval = (options.Link.IsUnshaped ? _costs.LocalInterval : _costs.ShapedInterval).Nanoseconds;
+        _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
         _seen = new Seen[(_map.Count + 63) / 64];
     }
@@ -367,7 +375,11 @@ public sealed class Simulation : IServiceObserver
     {
         while (_link.TryDepart(new Instant(now), out Departure d))
         {
-            _events.PushArrival(d.Due.Nanoseconds + _shaperDelay, d.Tag, (int)(d.Bytes / PageNumber.Size));
+            // What is late delays what is behind it: one thread sends all, and one takes all in.
+            long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, d.Due.Nanoseconds - _lastDeparture, _delayInterval);
+            _lastDeparture = d.Due.Nanoseconds;
+            _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
+            _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }

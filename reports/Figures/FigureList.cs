@@ -13,7 +13,7 @@ internal static class FigureList
     ];
 
     /// <summary>Figures that need both.</summary>
-    public static IReadOnlyList<IFigure> OfBothModes { get; } = [new LiveBesideReplay()];
+    public static IReadOnlyList<IFigure> OfBothModes { get; } = [new LiveBesideReplay(), new FidelityFigure()];
 
     /// <summary>The formats, by extension.</summary>
     public static IReadOnlyList<string> Formats { get; } = ["pdf", "svg", "png"];

@@ -41,6 +41,9 @@ public sealed partial class FigureData
     /// <summary>The areas of memory; null when not known.</summary>
     public MemoryImage? Image { get; }
 
+    /// <summary>Live runs beside replays, where there are enough of them.</summary>
+    public IReadOnlyList<FidelityPair> Fidelity { get; init; } = [];
+
     /// <summary>How large the figure may be.</summary>
     public FigureStyle Style { get; init; } = FigureStyle.Report;
 

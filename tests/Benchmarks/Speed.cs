@@ -44,6 +44,36 @@ public static class Speed
         return all;
     }
 
+    /// <summary>Prints processor time and allocated memory a touch, for ten, a hundred ... times as many touches, up to the largest.</summary>
+    public static void Linear(int largest, TextWriter output)
+    {
+        output.WriteLine($"{"policy",-10} {"order",-10} {"touches",11}  ns of CPU a touch  bytes a touch");
+        for (int touches = Math.Min(100_000, largest); touches <= largest && touches > 0; touches *= 10)
+        {
+            foreach (bool random in new[] { true, false })
+            {
+                ReplayWorkload workload = SyntheticWorkload.Make(touches, 1, random);
+                foreach (string policy in new[] { "demand", "criu", "next-n" })
+                {
+                    ReplayOptions options = ReplayBenchmark.OptionsFor(policy);
+                    TimeSpan best = TimeSpan.MaxValue;
+                    long bytes = 0;
+                    // Small ones often enough for the compiler to be done with them.
+                    for (int i = 0; i < Math.Max(1, Math.Min(30, 10_000_000 / touches)); i++)
+                    {
+                        TimeSpan cpu = Environment.CpuUsage.TotalTime;
+                        bytes = GC.GetAllocatedBytesForCurrentThread();
+                        _ = Simulation.Run(workload, options);
+                        bytes = GC.GetAllocatedBytesForCurrentThread() - bytes;
+                        cpu = Environment.CpuUsage.TotalTime - cpu;
+                        best = cpu < best ? cpu : best;
+                    }
+                    output.WriteLine($"{policy,-10} {(random ? "random" : "address"),-10} {touches,11:N0} {best.TotalNanoseconds / touches,18:0.0} {(double)bytes / touches,14:0.0}");
+                }
+            }
+        }
+    }
+
     private static ulong Hash(RunResult r)
     {
         ulong hash = r.CommandHash;

@@ -16,7 +16,7 @@ public sealed class ShippedFilesTests
         Scenario scenario = Scenario.FromFile(Path.Combine(Repository.Root, file));
         Assert.That(scenario.Name, Is.EqualTo(Path.GetFileNameWithoutExtension(file)), "a scenario is named as its file");
         Assert.That(() => scenario.LoadWorkload(), Throws.Nothing);
-        foreach (string policy in scenario.Policies)
+        foreach (string policy in scenario.Policies.SelectMany(Scenario.Expand))
             Assert.That(() => PolicyCatalog.Parse(policy), Throws.Nothing);
     }
 

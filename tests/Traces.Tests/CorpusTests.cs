@@ -17,13 +17,24 @@ public class CorpusTests
     public void EveryShippedTraceIsGood()
     {
         CorpusFinding[] findings = [.. Corpus.Verify(Path.Combine(Root(), "traces"))];
-        Assert.That(findings, Has.Length.GreaterThan(20));
+        Assert.That(findings, Has.Length.GreaterThan(70));
         Assert.That(findings.Where(f => f.Problem is not null), Is.Empty);
     }
 
     [Test]
     public void ShippedTracesAreSmallEnoughForARepository() =>
         Assert.That(Directory.GetFiles(Path.Combine(Root(), "traces")).Sum(f => new FileInfo(f).Length), Is.LessThan(60_000_000));
+
+    [Test]
+    public void EveryWorkloadOfTheCorpusHasItsTraces()
+    {
+        string traces = Path.Combine(Root(), "traces");
+        foreach (string workload in Directory.GetFiles(Path.Combine(Root(), "scenarios", "workloads"), "*.json").Where(f => File.ReadAllText(f).Contains("\"small\":")))
+        {
+            foreach (string end in new[] { ".1", ".2", "-small.1", "-small.2" })
+                Assert.That(File.Exists(Path.Combine(traces, Path.GetFileNameWithoutExtension(workload) + end + ".trace")), $"{workload}{end}: scenarios/capture-all makes it");
+        }
+    }
 
     [Test]
     public void WhatIsWrongIsFound()

@@ -16,6 +16,7 @@ internal static class CompareVerb
         var output = Options.Output("directory of the report; default: reports/out/NAME");
         var recordings = Options.Recordings();
         var policyFiles = Options.PolicyFiles();
+        var calibration = Options.Calibration();
         var command = new Command("compare", """
             Replay a scenario's trace under all its policies over all its links; print a table and write a report with figures.
             Policies of a --policy-file that the scenario does not name join in with their defaults.
@@ -24,23 +25,25 @@ internal static class CompareVerb
               testbed compare scenarios/demo.json
               testbed compare scenarios/demo.json --policy-file MyPolicy.cs
             """)
-        { file, output, recordings, policyFiles };
+        { file, output, recordings, policyFiles, calibration };
         command.SetAction(parsed => Compare(
-            parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetRequiredValue(recordings), parsed.GetRequiredValue(policyFiles)));
+            parsed.GetRequiredValue(file), parsed.GetValue(output), parsed.GetRequiredValue(recordings), parsed.GetRequiredValue(policyFiles),
+            parsed.GetValue(calibration)));
         return command;
     }
 
-    private static void Compare(string file, string? output, string[] recordings, string[] policyFiles)
+    private static void Compare(string file, string? output, string[] recordings, string[] policyFiles, string? calibrationFile)
     {
         Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), policyFiles);
         if (scenario.TraceFile is not { } path)
             throw new BadInputException($"{file}: trace: missing; expected the trace to replay");
+        Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
         Trace trace = Trace.Load(path);
         IReadOnlyList<RunResult> results = Experiment.Replay(
-            TraceWorkload.From(trace), scenario, Options.LoadRecordings(recordings.Length > 0 ? recordings : scenario.Resolve(scenario.Recordings)));
+            TraceWorkload.From(trace), scenario, calibration, Options.LoadRecordings(recordings.Length > 0 ? recordings : scenario.Resolve(scenario.Recordings)));
         Console.WriteLine(ResultTable.Format(results));
         Experiment.Report(
             output ?? Path.Combine("reports", "out", scenario.Name), scenario.Description, string.Join(' ', ["./testbed compare", file, .. policyFiles.Select(f => "--policy-file " + f)]),
-            scenario, [trace], results);
+            scenario, calibration, [trace], results);
     }
 }

@@ -32,7 +32,7 @@ internal static class DemoVerb
         Scenario scenario = Scenario.FromFile(Path.Combine(scenarios, "demo.json"));
         Trace shipped = Trace.Load(scenario.TraceFile!);
         Console.WriteLine($"Replaying {shipped.Header.Workload} ({shipped.Faults.Length} first touches, {shipped.Image.PresentPages >> 8} MiB) under {scenario.Policies.Count} policies over {scenario.Links.Count} links");
-        var results = new List<RunResult>(Experiment.Replay(TraceWorkload.From(shipped), scenario));
+        var results = new List<RunResult>(Experiment.Replay(TraceWorkload.From(shipped), scenario, Calibration.Reference));
         Console.WriteLine(ResultTable.Format(results));
         var traces = new List<Trace> { shipped };
         if (TryLive(scenarios, directory + "-traces") is { } live)
@@ -41,7 +41,7 @@ internal static class DemoVerb
             results.AddRange(live.Results);
             traces.Add(live.Capture);
         }
-        Experiment.Report(directory, scenario.Description, "./testbed demo", scenario, traces, results);
+        Experiment.Report(directory, scenario.Description, "./testbed demo", scenario, Calibration.Reference, traces, results);
     }
 
     /// <summary>Redis where it is installed, otherwise python3, which every such machine has.</summary>
@@ -60,7 +60,7 @@ internal static class DemoVerb
         Console.WriteLine($"Running {scenario.Workload} live: {scenario.Description}");
         try
         {
-            return new LiveExperiment(scenario, directory, progress, interrupt.Token).Run();
+            return new LiveExperiment(scenario, directory, progress, interrupt.Token).Run(() => Calibration.Reference);
         }
         catch (BadInputException e)
         {

@@ -41,9 +41,10 @@ internal static class FiguresVerb
     {
         Scenario scenario = Scenario.FromFile(file);
         string directory = output ?? Path.Combine("reports", "out", $"{scenario.Name}-{style.Name}");
+        Calibration calibration = Experiment.CalibrationFor(scenario);
         (Trace trace, IReadOnlyList<RunResult> results) = live ? Live(scenario, directory) : Replayed(scenario, file);
         ReportContext context = Experiment.ContextOf(
-            scenario.Description, $"./testbed figures {file} --style {style.Name}{(live ? " --live" : "")}", scenario, [trace]);
+            scenario.Description, $"./testbed figures {file} --style {style.Name}{(live ? " --live" : "")}", scenario, calibration, [trace]);
         int count = PaperFigures.Write(directory, style, context, results, formats);
         Console.WriteLine($"{count} figures, figures.tex and tables.tex in {Path.GetRelativePath(Environment.CurrentDirectory, directory)}, for {style.Name}: one column {style.ColumnWidth / 72:0.00} in, both {style.PageWidth / 72:0.00} in");
     }
@@ -52,14 +53,14 @@ internal static class FiguresVerb
     {
         string path = scenario.TraceFile ?? throw new BadInputException($"{file}: trace: missing; expected the trace to replay, or --live to run the workload");
         var trace = Trace.Load(path);
-        return (trace, Experiment.Replay(TraceWorkload.From(trace), scenario));
+        return (trace, Experiment.Replay(TraceWorkload.From(trace), scenario, Experiment.CalibrationFor(scenario)));
     }
 
     private static (Trace Trace, IReadOnlyList<RunResult> Results) Live(Scenario scenario, string directory)
     {
         using var interrupt = new Interrupt();
         using var progress = new Progress();
-        LiveOutcome outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token).Run();
+        LiveOutcome outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token).Run(() => Experiment.CalibrationFor(scenario));
         progress.Clear();
         return (outcome.Capture, outcome.Results);
     }

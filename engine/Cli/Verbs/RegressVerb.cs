@@ -73,8 +73,9 @@ internal static class RegressVerb
         string file = request.Baseline ?? Path.Combine("reports", "baselines", scenario.Name + ".json");
         Baseline? before = request.Update && !File.Exists(file) ? null : Baseline.Load(file);
         var trace = Trace.Load(path);
-        var after = Baseline.Of(scenario.Name, Experiment.HashOf(path), HostCosts.Reference.ToString(), scenario.Seed,
-            Experiment.Replay(TraceWorkload.From(trace), scenario));
+        Calibration calibration = Experiment.CalibrationFor(scenario);
+        var after = Baseline.Of(scenario.Name, Experiment.HashOf(path), calibration.ToCosts().ToString(), scenario.Seed,
+            Experiment.Replay(TraceWorkload.From(trace), scenario, calibration));
         if (request.Update)
             after.Save(file);
         return ReplayGate.Compare(before ?? after, after, guarded, request.Tolerance);

@@ -21,6 +21,7 @@ internal static class ReplayVerb
         var recordings = Options.Recordings();
         var policyFiles = Options.PolicyFiles();
         var seed = new Option<ulong>("--seed") { Description = "for policies with randomness", DefaultValueFactory = _ => 1 };
+        var calibration = Options.Calibration();
         var command = new Command("replay", """
             Replay a capture under a policy over a link, deterministically, in milliseconds.
 
@@ -28,7 +29,7 @@ internal static class ReplayVerb
               testbed replay traces/redis-get-uniform.trace --policy next-n:n=32 --link 1Gbit/s,1ms
               testbed replay traces/redis-get-uniform.trace --policy-file MyPolicy.cs
             """)
-        { file, policy, policyFiles, link, recordings, seed };
+        { file, policy, policyFiles, link, recordings, seed, calibration };
         command.SetAction(parsed =>
         {
             IReadOnlyList<string> added = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
@@ -36,20 +37,21 @@ internal static class ReplayVerb
             bool given = parsed.GetResult(policy) is { Implicit: false };
             Replay(
                 parsed.GetRequiredValue(file), given || added.Count == 0 ? parsed.GetRequiredValue(policy) : added[0], parsed.GetRequiredValue(link),
-                parsed.GetRequiredValue(recordings), parsed.GetValue(seed));
+                parsed.GetRequiredValue(recordings), parsed.GetValue(seed), parsed.GetValue(calibration));
         });
         return command;
     }
 
-    private static void Replay(string file, string policyText, string linkText, string[] recordings, ulong seed)
+    private static void Replay(string file, string policyText, string linkText, string[] recordings, ulong seed, string? calibration)
     {
         (PolicySpec policy, LinkSpec link) = Options.Parse(policyText, linkText);
         ReplayWorkload workload = TraceWorkload.From(Trace.Load(file));
-        LinkBound bound = LowerBound.Of(workload, link.Parameters, HostCosts.Reference);
+        HostCosts costs = calibration is null ? HostCosts.Reference : Calibration.FromFile(calibration).ToCosts();
+        LinkBound bound = LowerBound.Of(workload, link.Parameters, costs);
         long began = Stopwatch.GetTimestamp();
         RunResult result = Simulation.Run(workload, new ReplayOptions(policy, link.Parameters, link.Text)
         {
-            Costs = HostCosts.Reference,
+            Costs = costs,
             Seed = seed,
             Bound = bound,
             Recording = Options.LoadRecordings(recordings),

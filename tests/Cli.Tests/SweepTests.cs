@@ -1,0 +1,61 @@
+using NUnit.Framework;
+
+namespace Testbed.Cli.Tests;
+
+/// <summary>A sweep that is stopped goes on, and runs nothing twice.</summary>
+public sealed class SweepTests
+{
+    private DirectoryInfo _folder = null!;
+
+    [SetUp]
+    public void MakeFolder() => _folder = Directory.CreateTempSubdirectory("testbed-sweep-");
+
+    [TearDown]
+    public void RemoveFolder() => _folder.Delete(recursive: true);
+
+    [Test]
+    public void RunsEveryCombinationOnceAndAfterACutWhatIsMissing()
+    {
+        string scenario = Scenario("\"next-n:n=4|16,background=true|false\", \"demand\"", "\"1g\", \"100m\"");
+        string output = Path.Combine(_folder.FullName, "out"), journal = Path.Combine(output, "sweep.journal"), csv = Path.Combine(output, "sweep.csv");
+        Assert.That(Sweep(scenario, output), Does.StartWith("10 replays, 10 run and 0 kept"));
+        string whole = File.ReadAllText(csv);
+        foreach (string policy in (string[])["next-n:n=4,background=true", "next-n:n=4,background=false", "next-n:n=16,background=true", "next-n:n=16,background=false"])
+            Assert.That(whole.Split($"\"{policy}\""), Has.Length.EqualTo(3), "once for each link");
+        Assert.That(Sweep(scenario, output), Does.StartWith("10 replays, 0 run and 10 kept"));
+
+        // As a kill in the middle of a line leaves it.
+        string[] lines = File.ReadAllLines(journal);
+        File.WriteAllText(journal, string.Join('\n', lines[..6]) + "\n" + lines[6][..40]);
+        File.Delete(csv);
+        Assert.That(Sweep(scenario, output), Does.StartWith("10 replays, 4 run and 6 kept"));
+        Assert.That(File.ReadAllText(csv), Is.EqualTo(whole));
+
+        Assert.That(Sweep(Scenario("\"next-n:n=4|32\", \"demand\"", "\"1g\", \"100m\""), output), Does.StartWith("6 replays, 4 run and 2 kept"), "what did not change is not run");
+        Assert.That(File.Exists(Path.Combine(output, "sweep.parquet")));
+    }
+
+    [Test]
+    public void AValueOutOfRangeIsOneLineBeforeAnythingRuns()
+    {
+        Outcome outcome = TestbedProgram.Run("sweep", Scenario("\"next-n:n=4|0\"", "\"1g\""), "-o", Path.Combine(_folder.FullName, "out"));
+        Assert.That(outcome.ExitCode, Is.EqualTo(2));
+        Assert.That(outcome.Errors, Does.Contain("n=0; expected 1 to 65536"));
+        Assert.That(Directory.Exists(Path.Combine(_folder.FullName, "out")), Is.False);
+    }
+
+    private static string Sweep(string scenario, string output)
+    {
+        Outcome outcome = TestbedProgram.Run("sweep", scenario, "-o", output);
+        Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
+        return outcome.Output;
+    }
+
+    private string Scenario(string policies, string links)
+    {
+        string file = Path.Combine(_folder.FullName, "small.json");
+        string trace = Path.GetRelativePath(_folder.FullName, Path.Combine(TestbedProgram.Root, "traces", "python-dict.trace"));
+        File.WriteAllText(file, $$"""{ "name": "small", "description": "x", "trace": "{{trace}}", "policies": [{{policies}}], "links": [{{links}}] }""");
+        return file;
+    }
+}
