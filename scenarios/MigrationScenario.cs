@@ -23,7 +23,7 @@ public sealed record MigrationScenario
     public required string Description { get; init; }
 
     /// <summary>The workload, by name.</summary>
-    [Description("The workload: a file of this name in workloads/")]
+    [Description("The workload: a file of this name in ../workloads/")]
     public required string Workload { get; init; }
 
     /// <summary>Whether the workload runs in its small size.</summary>
@@ -63,7 +63,7 @@ public sealed record MigrationScenario
         field.Name("name", scenario.Name);
         field.Require("description", scenario.Description.Length > 0, "empty", "one sentence for people");
         field.Name("workload", scenario.Workload);
-        field.Require("workload", WorkloadFile.Exists(scenario.WorkloadPath), $"\"{scenario.Workload}\" has no file", $"workloads/{scenario.Workload}.json beside the scenario");
+        field.Require("workload", WorkloadFile.Exists(scenario.WorkloadPath), $"\"{scenario.Workload}\" has no file", $"../workloads/{scenario.Workload}.json");
         field.Unique("pairs", scenario.Pairs);
         for (int i = 0; i < scenario.Pairs.Count; i++)
         {
@@ -82,5 +82,5 @@ public sealed record MigrationScenario
     /// <summary>The JSON schema of such files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.MigrationScenario, "Migration");
 
-    private string WorkloadPath => Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json");
+    private string WorkloadPath => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(File)!, "..", "workloads", Workload + ".json"));
 }

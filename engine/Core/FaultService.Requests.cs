@@ -73,13 +73,14 @@ public sealed partial class FaultService
             return 0;
         // What is adapted to the link is for both together, and prefetch comes first.
         long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
-        long limit = _flight.Pages;
-        // In one queue with demand, and as long as the program comes to life, bulk makes way altogether but for a little, so that it gets on
-        // even if somebody always waits.
-        if (_transfer.AdaptFlight && _pendingCount > 0 && _now - _released < _transfer.Courtesy && LaneUp(cause) == LaneUp(Cause.Demand))
-            limit = Math.Min(limit, FlightControl.LittlePages);
-        return limit - _inFlightPages[(int)cause] - others;
+        // In one queue with demand, bulk waits while somebody does, as long as the program comes to life.
+        if (_transfer.AdaptFlight && _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand))
+            return 0;
+        return _flight.Pages - _inFlightPages[(int)cause] - others;
     }
+
+    /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
+    private bool IsCourteous => _now - _released < _transfer.Courtesy;
 
     private void OnIdle()
     {
@@ -135,7 +136,7 @@ public sealed partial class FaultService
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         long index = slot.IndexOf(range.Start);
-        _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, _pendingCount > 0);
+        _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
         for (int i = 0; i < _pendingCount; i++)
         {
             if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)

@@ -131,13 +131,13 @@ public sealed partial class FaultService
         switch (state)
         {
             case PageState.Lazy:
-                _flight.OnFault();
+                MakeWay();
                 // The demand page first and alone; what the policy adds follows behind it.
                 fault.Requested = _now;
                 RequestDemand(space, index);
                 break;
             case PageState.InFlight:
-                _flight.OnFault();
+                MakeWay();
                 fault.Requested = _now;
                 break;
             default:
@@ -153,6 +153,12 @@ public sealed partial class FaultService
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
         if (!_plan.Entries.IsEmpty)
             CarryOut(space);
+    }
+
+    private void MakeWay()
+    {
+        if (IsCourteous)
+            _flight.OnFault();
     }
 
     private Cause CauseOf(PageState state, AddressSpace space, long index) => state switch

@@ -9,7 +9,7 @@ namespace Testbed.Core;
 internal sealed class FlightControl
 {
     /// <summary>The smallest amount that is worth a request, 64 KiB.</summary>
-    public const long LittlePages = 16;
+    private const long LittlePages = 16;
 
     private const int Rounds = 8;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
@@ -63,7 +63,7 @@ internal sealed class FlightControl
     }
 
     /// <summary>Pages came of a request that went out at <paramref name="requested"/>; <paramref name="first"/> when they are its first,
-    /// <paramref name="waiting"/> while threads wait: the window does not grow then.</summary>
+    /// <paramref name="waiting"/> while threads wait that bulk makes way for: the window does not grow then.</summary>
     public void OnArrived(Instant now, Instant requested, long pages, bool first, bool waiting)
     {
         if (!_transfer.AdaptFlight)

@@ -95,9 +95,9 @@ public sealed record TransferOptions
     /// <summary>CRIU's way: one lane, one background request of any size, only while no fault is open.</summary>
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
 
-    /// <summary>AdaptFlight, where demand and bulk share a lane: for so long after the start bulk all but stops while a thread waits. The
-    /// program answers first; later, what is brought in sooner is waited for by fewer.</summary>
-    public Duration Courtesy { get; init; } = Duration.FromMilliseconds(250);
+    /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault, and stops where it shares demand's lane: the
+    /// program answers first. Later the opposite serves it better: what is in sooner is waited for by fewer.</summary>
+    public Duration Courtesy { get; init; } = Duration.FromMilliseconds(100);
 
     /// <summary>A daemon's: one lane for demand and one for bulk, and as much in flight as the link asks for, up to 16 MiB.</summary>
     public static TransferOptions Adaptive => new() { Lanes = 2, AdaptFlight = true, MinInFlight = 128 * 1024, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };

@@ -123,6 +123,10 @@ public sealed class LazyPagesDaemon : IDisposable
         _images.Dispose();
     }
 
+    /// <summary>A lane of its own for bulk has a thread of its own, which is worth it where there is a CPU for it: on two, with the program and its
+    /// clients beside it, one queue brings everything in in half the time (measured; bulk is kept short in it).</summary>
+    private static TransferOptions Adaptive => TransferOptions.Adaptive with { Lanes = Environment.ProcessorCount < 4 ? 1 : 2 };
+
     private void Log(int level, string line) => _options.Log(level, line);
 
     private static void EnsureHere(ImageDirectory images, List<(uint Pid, MemoryImage Image)> memory)
@@ -153,7 +157,7 @@ public sealed class LazyPagesDaemon : IDisposable
 
     private void Start(CancellationToken cancel)
     {
-        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : TransferOptions.Adaptive);
+        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : Adaptive);
         MemoryImage ImageOf(ServedProcess process) => _memory.Find(m => m.Pid == process.SourcePid).Image;
         TotalPages = _processes.Sum(p => ImageOf(p).PresentPages);
         _trace = _options.TracePath is { } path && _processes.Count > 0 ? TraceWriter.Create(path, Header(_processes[0], ImageOf(_processes[0]))) : null;

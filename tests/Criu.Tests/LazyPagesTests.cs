@@ -77,7 +77,7 @@ public sealed class LazyPagesTests
     {
         // Beside the shipped workloads, in their small size.
         string scenarios = Path.Combine(RealCriu.Root(), "scenarios");
-        string file = Path.Combine(_folder.FullName, "migration.json");
+        string file = Path.Combine(_folder.CreateSubdirectory("migrations").FullName, "test.json");
         Directory.CreateSymbolicLink(Path.Combine(_folder.FullName, "workloads"), Path.Combine(scenarios, "workloads"));
         File.WriteAllText(file, $$"""
             { "name": "test", "description": "a test", "workload": "{{workload}}", "small": true, "pairs": {{pairs}}, "rounds": 1, "requests": 2000{{more}} }

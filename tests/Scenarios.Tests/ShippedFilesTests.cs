@@ -20,6 +20,16 @@ public sealed class ShippedFilesTests
             Assert.That(() => PolicyCatalog.Parse(policy), Throws.Nothing);
     }
 
+    private static IEnumerable<string> MigrationFiles => Repository.JsonFiles("scenarios", "migrations");
+
+    [TestCaseSource(nameof(MigrationFiles))]
+    public void MigrationIsValid(string file)
+    {
+        MigrationScenario migration = MigrationScenario.FromFile(Path.Combine(Repository.Root, file));
+        Assert.That(migration.Name, Is.EqualTo(Path.GetFileNameWithoutExtension(file)), "a scenario is named as its file");
+        Assert.That(() => migration.LoadWorkload(), Throws.Nothing);
+    }
+
     [TestCaseSource(nameof(WorkloadFiles))]
     public void WorkloadIsValid(string file)
     {
@@ -50,10 +60,12 @@ public sealed class ShippedFilesTests
 
     [TestCase("scenario.schema.json")]
     [TestCase("workload.schema.json")]
+    [TestCase("migration.schema.json")]
     public void SchemaFileIsThatOfTheTypes(string name)
     {
         string file = Path.Combine(Repository.Scenarios, name);
-        string expected = name.StartsWith("scenario", StringComparison.Ordinal) ? Scenario.JsonSchema : WorkloadFile.JsonSchema;
+        string expected = name.StartsWith("scenario", StringComparison.Ordinal) ? Scenario.JsonSchema
+            : name.StartsWith("migration", StringComparison.Ordinal) ? MigrationScenario.JsonSchema : WorkloadFile.JsonSchema;
         if (Environment.GetEnvironmentVariable("TESTBED_UPDATE") == "1")
             File.WriteAllText(file, expected);
         Assert.That(File.Exists(file) ? File.ReadAllText(file) : "", Is.EqualTo(expected),

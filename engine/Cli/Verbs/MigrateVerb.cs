@@ -17,14 +17,14 @@ internal static class MigrateVerb
         var file = new Argument<string>("SCENARIO") { Description = "a migration scenario file" };
         var rounds = new Option<int?>("--rounds") { Description = "how often each pair is run; default: as the scenario has it" };
         var pairs = new Option<string[]>("--pair") { Description = "only these pairs", AllowMultipleArgumentsPerToken = true };
-        var output = Options.Output("directory of the figure and the CSV files; default: reports/out/NAME");
+        var output = Options.Output("directory of the figure and the CSV files; default: reports/out/migrate-NAME");
         var command = new Command("migrate", """
             Migrate a real program lazily with CRIU between two hosts (two sets of network, pid and mount namespaces with a veth pair
             between), under load, with CRIU's daemon and page server or ours; check all its data, and compare the pairs. Needs root and
             CRIU (sh scenarios/setup/criu.sh).
 
             Example:
-              testbed migrate scenarios/migrate-redis.json
+              testbed migrate scenarios/migrations/redis.json
             """)
         { file, rounds, pairs, output };
         command.SetAction(parsed => Migrate(parsed.GetRequiredValue(file), parsed.GetValue(rounds), parsed.GetValue(pairs) ?? [], parsed.GetValue(output)));
@@ -39,7 +39,7 @@ internal static class MigrateVerb
         IReadOnlyList<string> pairs = only.Length > 0 ? only : scenario.Pairs;
         if (pairs.FirstOrDefault(p => !scenario.Pairs.Contains(p)) is { } unknown)
             throw new BadInputException($"--pair {unknown}: not in {file}; expected {string.Join(", ", scenario.Pairs)}");
-        string target = output ?? Path.Combine("reports", "out", scenario.Name);
+        string target = output ?? Path.Combine("reports", "out", "migrate-" + scenario.Name);
         Directory.CreateDirectory(target);
         using var interrupt = new Interrupt();
         using var progress = new Progress();
