@@ -15,7 +15,7 @@ public sealed record RestoreSeries(string Name, IReadOnlyList<RestoreRound> Roun
 
 /// <summary>
 /// What clients of a program see while it is restored lazily: requests served per second above, and below the p99 latency, both over time and
-/// pooled over all rounds; a tick on the time axis of each marks the median moment at which all pages were in.
+/// pooled over all rounds, until the load has made its requests; a tick on the time axis of each marks the median moment at which all pages were in.
 /// </summary>
 public static class RestoreTimeline
 {
@@ -31,7 +31,7 @@ public static class RestoreTimeline
         var grid = new PanelGrid(FigureStyle.Report, legend, [""], ["", ""], 92, left: 44);
         // A little beyond the last moment at which all was in; after that all are alike.
         double end = series.Max(s => MedianAllIn(s).Seconds) * 1.15;
-        var rates = series.Select(s => Bin(s, end, (bin, rounds) => bin.Count / (end / Bins * rounds))).ToList();
+        var rates = series.Select(s => UntilLast(Bin(s, end, (bin, rounds) => bin.Count / (end / Bins * rounds)))).ToList();
         var tails = series.Select(s => Bin(s, end, (bin, _) => P99(bin))).ToList();
         (double low, double high) = Scale.LogRange(tails.SelectMany(t => t).Where(p => p.Y > 0).Select(p => p.Y), 0.05, 0.05);
         double most = rates.SelectMany(r => r).Max(p => p.Y) * 1.06;
@@ -66,6 +66,9 @@ public static class RestoreTimeline
         }
         return [.. bins.Select((b, i) => new Coordinates((i + 0.5) * end / Bins, value(b, series.Rounds.Count)))];
     }
+
+    /// <summary>A load that has made all its requests is no longer served, but not because of the restore.</summary>
+    private static Coordinates[] UntilLast(Coordinates[] rates) => rates[..(Array.FindLastIndex(rates, p => p.Y > 0) + 1)];
 
     private static double P99(List<Duration> latencies)
     {
