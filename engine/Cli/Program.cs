@@ -22,7 +22,7 @@ internal static class Program
         HelpPage.Install(root);
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)
-            return Fail($"{parsed.Errors[0].Message} See {PathOf(parsed.CommandResult)} --help.");
+            return Fail($"{parsed.Errors[0].Message.ReplaceLineEndings(" ")} See {PathOf(parsed.CommandResult)} --help.");
         try
         {
             // Errors reach the catch below, so that each is one line; Ctrl-C is each verb's own affair.

@@ -73,10 +73,12 @@ public sealed partial class FaultService
             return 0;
         // What is adapted to the link is for both together, and prefetch comes first.
         long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
-        // In one queue with demand, bulk waits while somebody does, as long as the program comes to life.
+        long limit = _flight.Pages;
+        // In one queue with demand, bulk makes way as long as the program comes to life, but for a little: a wait may be open that nobody
+        // waits in any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.
         if (_transfer.AdaptFlight && _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand))
-            return 0;
-        return _flight.Pages - _inFlightPages[(int)cause] - others;
+            limit = Math.Min(limit, FlightControl.LittlePages);
+        return limit - _inFlightPages[(int)cause] - others;
     }
 
     /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>

@@ -9,7 +9,7 @@ namespace Testbed.Core;
 internal sealed class FlightControl
 {
     /// <summary>The smallest amount that is worth a request, 64 KiB.</summary>
-    private const long LittlePages = 16;
+    public const long LittlePages = 16;
 
     private const int Rounds = 8;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);

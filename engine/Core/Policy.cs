@@ -95,7 +95,7 @@ public sealed record TransferOptions
     /// <summary>CRIU's way: one lane, one background request of any size, only while no fault is open.</summary>
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
 
-    /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault, and stops where it shares demand's lane: the
+    /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault, and all but stops where it shares demand's lane: the
     /// program answers first. Later the opposite serves it better: what is in sooner is waited for by fewer.</summary>
     public Duration Courtesy { get; init; } = Duration.FromMilliseconds(100);
 

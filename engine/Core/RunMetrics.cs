@@ -6,7 +6,7 @@ namespace Testbed.Core;
 /// </summary>
 public sealed class RunMetrics(long presentPages) : IServiceObserver
 {
-    private const int MaxInstalls = 32 * 1024;
+    private const int MaxInstalls = 16 * 1024;
     private readonly long _residencyStep = Math.Max(1, presentPages / 2000);
     private readonly List<(Instant, long)> _residency = [(Instant.Zero, 0)];
     private readonly List<InstallRecord> _installs = [];
