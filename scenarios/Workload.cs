@@ -104,7 +104,8 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
             throw new BadInputException($"{file.File}: $.user: the folder cannot be given to {user} ({Stdlib.strerror(Stdlib.GetLastError())}); run as root");
     }
 
-    internal static string? FindProgram(string name) => Path.IsPathRooted(name)
+    /// <summary>Where a program is: a path that is there, or the first on PATH of this name; null when there is none.</summary>
+    public static string? FindProgram(string name) => Path.IsPathRooted(name)
         ? File.Exists(name) ? name : null
         : (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Where(d => d.Length > 0)
             .Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);

@@ -97,9 +97,10 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
 
     private void TakeIn()
     {
-        if (_oldest == _here.Count)
+        // What was told of goes now and then, for under a steady backlog the list is never told to its end.
+        if (_oldest == _here.Count || _oldest >= RingSize)
         {
-            _here.Clear();
+            _here.RemoveRange(0, _oldest);
             _oldest = 0;
         }
         while (_came.TryRead(out Came came))
@@ -108,19 +109,21 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
 
     public override void Dispose()
     {
-        _stop = true;
-        Wake();
-        _thread.Join();
+        EndThread();
         _lane.Dispose();
-        _ = Native.Close(_wakeFd);
     }
 
     public override void Close(Duration patience)
     {
+        EndThread();
+        _lane.Close(patience);
+    }
+
+    private void EndThread()
+    {
         _stop = true;
         Wake();
         _thread.Join();
-        _lane.Close(patience);
         _ = Native.Close(_wakeFd);
     }
 

@@ -18,7 +18,7 @@ internal sealed record CriuPrograms(string Criu, string[] Testbed)
     /// <exception cref="BadInputException">There is none.</exception>
     public static CriuPrograms Find()
     {
-        string? criu = Environment.GetEnvironmentVariable("TESTBED_CRIU") ?? Installed() ?? OnPath("criu");
+        string? criu = Environment.GetEnvironmentVariable("TESTBED_CRIU") ?? Installed() ?? Workload.FindProgram("criu");
         if (criu is null || !File.Exists(criu))
             throw new BadInputException("CRIU is not here; run: sh scenarios/setup/criu.sh (or name one in TESTBED_CRIU)");
         string program = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
@@ -38,9 +38,6 @@ internal sealed record CriuPrograms(string Criu, string[] Testbed)
         }
         return null;
     }
-
-    private static string? OnPath(string name) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Where(d => d.Length > 0).Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);
 
     private sealed class Lifted : IDisposable
     {
