@@ -268,6 +268,7 @@ public sealed class LazyPagesDaemon : IDisposable
             "restore", _options.Policy.Text, "", RunMode.Live, elapsed, new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0), 0, null);
         Log(3, $"UFFD transferred pages: ({ResidentPages}/{TotalPages}) in {elapsed}");
         Log(3, $"{result.DemandFaults} demand faults, {result.LateFaults} late, {result.ZeroFaults} zero; latency p50 {result.LatencyQuantile(0.5)}, p99 {result.LatencyQuantile(0.99)}, worst {result.LatencyQuantile(1)}; total stall {result.TotalStall}");
+        Log(4, $"the runtime took from the fault service: {_live.Pauses}");
         _trace?.Finish(new TraceEnd { State = EndState.Drained, Duration = elapsed });
     }
 

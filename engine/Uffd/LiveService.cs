@@ -93,6 +93,9 @@ public sealed partial class LiveService : IDisposable
     /// <summary>Why the service ended, when it did so by itself; null while all is well.</summary>
     public Exception? Failure { get; private set; }
 
+    /// <summary>What the runtime took from the service's thread; known when it has ended.</summary>
+    public RuntimePauses Pauses { get; private set; }
+
     /// <summary>Why a lane was lost last, in words; null when none was.</summary>
     public string? LastLaneError => _lostLane ?? _connector.LastError;
 
@@ -212,6 +215,7 @@ public sealed partial class LiveService : IDisposable
 
     private void Run()
     {
+        RuntimePauses before = RuntimePauses.Now();
         try
         {
             for (int lane = 0; lane < _lanes.Length; lane++)
@@ -228,6 +232,7 @@ public sealed partial class LiveService : IDisposable
             // Whoever waits for completion sees the failure and brings the rest back another way.
             Failure = e;
         }
+        Pauses = RuntimePauses.Now().Since(before);
         _complete.Set();
     }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using BenchmarkDotNet.Running;
+using Benchmarks.Daemon;
 
 namespace Benchmarks;
 
@@ -21,6 +22,8 @@ public static class Program
 
         else if (args is ["server", ..])
             ServerSpeed.Run(32_768, args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 5, args.Length > 2 ? args[2] : "", Console.Out);
+        else if (args is ["daemon", ..])
+            DaemonBenchmark.Run(args.Length > 1 ? args[1] : "fault", args.Length > 2 ? int.Parse(args[2], CultureInfo.InvariantCulture) : 5, Console.Out);
         else
             BenchmarkSwitcher.FromAssembly(typeof(Program).Assembly).Run(args);
     }

@@ -1,3 +1,4 @@
+using Benchmarks.Daemon;
 using NUnit.Framework;
 using Testbed.Policies;
 
@@ -31,6 +32,40 @@ public sealed class SmokeTests
         using var output = new StringWriter();
         ServerSpeed.Run(1024, 1, "ours", output);
         Assert.That(output.ToString(), Does.Contain("ours median"));
+    }
+
+    /// <summary>Real daemons and real faults, in small; every page is looked at by the process that got it.</summary>
+    [TestCase("fault")]
+    [TestCase("busy")]
+    [TestCase("bulk")]
+    [TestCase("link")]
+    [TestCase("size")]
+    public void Our_daemon_is_measured(string name)
+    {
+        string? missing = Environment.UserName != "root" ? "root is needed for userfaultfd" : !File.Exists("/usr/bin/gcc") ? "gcc is not installed" : null;
+        if (missing is not null && Environment.GetEnvironmentVariable("CI") == "true")
+            Assert.Fail($"CI cannot run this test: {missing}");
+        if (missing is not null)
+            Assert.Ignore($"SKIPPED: {missing}");
+        using var output = new StringWriter();
+        DaemonBenchmark.Run(name, 1, output, scale: 64);
+        TestContext.Out.Write(output);
+        Assert.That(output.ToString(), Does.Contain("ours median"));
+    }
+
+    [Test]
+    public void The_parts_of_a_fault_set_up_and_run()
+    {
+        var parts = new PartsBenchmark();
+        parts.Setup();
+        foreach (Action part in (Action[])[parts.Fault, () => parts.LookUp(), () => parts.Scan(), () => parts.Message(), parts.Lane, parts.Install, parts.InstallPart])
+        {
+            parts.Restart();
+            part();
+        }
+        parts.Restart();
+        Assert.That((parts.LookUp(), parts.Scan()), Is.EqualTo((65_536, 65_536)));
+        parts.Cleanup();
     }
 
     [Test]
