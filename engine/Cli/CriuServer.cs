@@ -121,8 +121,10 @@ internal sealed class CriuServer : IDisposable
         using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
         using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
         Environment.SetEnvironmentVariable(InBackground, "1");
+        // Under dotnet, the first word is the assembly; of a native program it is its own name.
+        string[] line = Environment.GetCommandLineArgs();
         using LaunchedProgram program = LaunchedProgram.StartInBackground(
-            Environment.ProcessPath!, Environment.GetCommandLineArgs(), (int)nothing.DangerousGetHandle(),
+            Environment.ProcessPath!, line[0].EndsWith(".dll", StringComparison.Ordinal) ? line : line[1..], (int)nothing.DangerousGetHandle(),
             (int)pipe.ClientSafePipeHandle.DangerousGetHandle());
         pipe.DisposeLocalCopyOfClientHandle();
         var said = new List<byte>();

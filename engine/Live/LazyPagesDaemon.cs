@@ -55,7 +55,6 @@ public sealed class LazyPagesDaemon : IDisposable
     private readonly RestoreSocket _socket;
     private readonly List<(uint Pid, MemoryImage Image)> _memory = [];
     private readonly List<ServedProcess> _processes = [];
-    private MappedImages? _local;
     private TraceWriter? _trace;
     private LiveRecorder? _recorder;
     private LiveService? _live;
@@ -118,7 +117,6 @@ public sealed class LazyPagesDaemon : IDisposable
         _trace?.Dispose();
         foreach (ServedProcess process in _processes)
             process.Fd.Dispose();
-        _local?.Dispose();
         _socket.Dispose();
         _images.Dispose();
     }
@@ -167,8 +165,7 @@ public sealed class LazyPagesDaemon : IDisposable
         // CRIU asks for no thread ids.
         foreach (ServedProcess process in _processes)
             service.AddSpace(process.Space, ImageOf(process), namesThreads: false);
-        _local = _options.Connect is null ? new MappedImages(_images) : null;
-        PageLane? first = _local is null && TotalPages > 0 ? ConnectFirst(cancel) : null;
+        PageLane? first = _options.Connect is not null && TotalPages > 0 ? ConnectFirst(cancel) : null;
         GC.Collect();
         GCSettings.LatencyMode = GCLatencyMode.SustainedLowLatency;
         _clock = MonotonicClock.Start();
@@ -180,7 +177,7 @@ public sealed class LazyPagesDaemon : IDisposable
             return Volatile.Read(ref _live) is null ? null : Probed(_options.Connect!());
         }
         _live = new LiveService(
-            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _local, _recorder, _clock, null)
+            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, null)
         { DrainsWithFirst = false };
         _live.Start([.. _processes]);
     }

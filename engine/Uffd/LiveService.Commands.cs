@@ -7,7 +7,17 @@ namespace Testbed.Uffd;
 /// <content>Commands and lanes.</content>
 public sealed partial class LiveService : IPageReceiver
 {
-    private (nint Buffer, PageRange Range)[] _requests = new (nint, PageRange)[64];
+    private Asked[] _requests = new Asked[64];
+
+    // Pages that do not come in ahead are here, a part at a time, and installed from here while the processor's cache still holds them.
+    private readonly nint _part;
+    private (int Request, PageRange Range) _arriving = (-1, default);
+
+    /// <summary>A request that is open.</summary>
+    /// <param name="Range">What was asked for.</param>
+    /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
+    /// <param name="Buffer">Where they are then; else where those are kept that could not be installed at once, 0 when there were none.</param>
+    private readonly record struct Asked(PageRange Range, bool Ahead, nint Buffer);
 
     /// <summary>Gives an event to the fault service and carries out what comes back, and what comes back from that.</summary>
     private void Feed(in ServiceEvent e)
@@ -63,8 +73,9 @@ public sealed partial class LiveService : IPageReceiver
     {
         if (command.Request >= _requests.Length)
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
-        nint buffer = _local is null ? _buffers.Rent(command.Range.Count) : 0;
-        _requests[command.Request] = (buffer, command.Range);
+        bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
+        nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
+        _requests[command.Request] = new Asked(command.Range, ahead, buffer);
         // What is asked of a lane that breaks is lazy again when it is told as down.
         if (_broken[command.Lane] is not null)
             return;
@@ -86,25 +97,33 @@ public sealed partial class LiveService : IPageReceiver
             FeedOutcome(command, command.Range, InstallOutcome.ProcessGone);
             return;
         }
-        // From a buffer in one go; from mapped images, where neighbours may lie apart, in as many as it takes.
-        CopyOutcome outcome = CopyOutcome.Installed;
-        long done = 0;
-        while (done < command.Range.Count && outcome == CopyOutcome.Installed)
-        {
-            nint source = SourceOf(command, command.Source + done, out long there);
-            outcome = target.Fd.Copy(command.Range.Start + done, source, Math.Min(there, command.Range.Count - done), out long more);
-            done += more;
-        }
+        CopyOutcome outcome = target.Fd.Copy(command.Range.Start, SourceOf(command.Request, command.Source), command.Range.Count, out long done);
+        if (outcome == CopyOutcome.Again)
+            Keep(command.Request, new PageRange(command.Source + done, command.Range.Count - done));
         FeedOutcomes(command, outcome, done);
     }
 
-    private nint SourceOf(in ServiceCommand command, PageNumber page, out long pages)
+    private nint SourceOf(int request, PageNumber page)
     {
-        if (_local is not null)
-            return _local.AddressOf(_sourcePids[command.Space], page, out pages);
-        (nint buffer, PageRange range) = _requests[command.Request];
-        pages = range.End - page;
-        return buffer + (nint)((page - range.Start) << PageNumber.Shift);
+        ref readonly Asked asked = ref _requests[request];
+        return _arriving.Request == request && _arriving.Range.Contains(page)
+            ? PlaceInPart(asked, page)
+            : asked.Buffer + (nint)((page - asked.Range.Start) << PageNumber.Shift);
+    }
+
+    /// <summary>By the page's place in its request, so that pages which follow each other do so here, however they are told of.</summary>
+    private nint PlaceInPart(in Asked asked, PageNumber page) => _part + (nint)((page - asked.Range.Start) % ServiceLane.QuietPartPages << PageNumber.Shift);
+
+    /// <summary>These will be tried again when other pages are where they are now.</summary>
+    private unsafe void Keep(int request, PageRange pages)
+    {
+        ref Asked asked = ref _requests[request];
+        if (_arriving.Request != request || !_arriving.Range.Contains(pages.Start))
+            return;
+        if (asked.Buffer == 0)
+            asked = asked with { Buffer = _buffers.Rent(asked.Range.Count) };
+        var there = new Span<byte>((byte*)asked.Buffer + ((pages.Start - asked.Range.Start) << PageNumber.Shift), (int)pages.Bytes);
+        new ReadOnlySpan<byte>((byte*)PlaceInPart(asked, pages.Start), (int)pages.Bytes).CopyTo(there);
     }
 
     private void Zero(in ServiceCommand command)
@@ -166,7 +185,7 @@ public sealed partial class LiveService : IPageReceiver
         // The others follow the first: where it cannot be reached, they cannot.
         for (int other = 1; other < _lanes.Length; other++)
         {
-            if (_lanes[other] is null && _local is null)
+            if (_lanes[other] is null && !_isLocal)
                 _connector.Want(other);
         }
     }
@@ -193,7 +212,7 @@ public sealed partial class LiveService : IPageReceiver
         {
             _lanes[number]?.Receive(this);
         }
-        catch (BadInputException e)
+        catch (BadInputException e) when (!_isLocal)
         {
             _broken[number] = e;
         }
@@ -215,11 +234,17 @@ public sealed partial class LiveService : IPageReceiver
 
     unsafe Span<byte> IPageReceiver.BufferFor(int tag, PageRange range)
     {
-        (nint buffer, PageRange whole) = _requests[tag];
-        long pages = Math.Min(range.Count, ServiceLane.PartPages);
-        return new Span<byte>((byte*)buffer + ((range.Start - whole.Start) << PageNumber.Shift), (int)(pages << PageNumber.Shift));
+        ref readonly Asked asked = ref _requests[tag];
+        long room = ServiceLane.QuietPartPages - ((range.Start - asked.Range.Start) % ServiceLane.QuietPartPages);
+        long pages = Math.Min(range.Count, IsQuiet ? room : Math.Min(room, ServiceLane.PartPages));
+        return new Span<byte>((byte*)PlaceInPart(asked, range.Start), (int)(pages << PageNumber.Shift));
     }
 
-    void IPageReceiver.Arrived(int tag, PageRange range) =>
+    void IPageReceiver.Arrived(int tag, PageRange range)
+    {
+        if (!_requests[tag].Ahead)
+            _arriving = (tag, range);
         Feed(new ServiceEvent(ServiceEventKind.Arrived, _clock.Now, 0, range) { Request = tag });
+        _arriving = (-1, default);
+    }
 }

@@ -37,10 +37,14 @@ public readonly record struct ServedProcess(int Space, uint SourcePid, UserFault
 /// </summary>
 public sealed partial class LiveService : IDisposable
 {
+    private static readonly int s_spin = int.Parse(Environment.GetEnvironmentVariable("TESTBED_SPIN") ?? "0");
+    private static readonly bool s_yield = Environment.GetEnvironmentVariable("TESTBED_YIELD") is not null;
+    private static readonly Duration Quiet = Duration.FromMilliseconds(10);
+
     private readonly FaultService _service;
     private readonly ILiveLog _log;
     private readonly MonotonicClock _clock;
-    private readonly MappedImages? _local;
+    private readonly bool _isLocal;
     private readonly LaneConnector _connector;
     private readonly ServiceLane?[] _lanes;
     private readonly BadInputException?[] _broken;
@@ -58,6 +62,7 @@ public sealed partial class LiveService : IDisposable
     private int _queueHead, _queueTail;
     private bool _executing;
     private Instant _woken;
+    private Instant _lastFault;
     private int _nextSpace = 1;
     private long _allLanesDown = -1;
     private int _sleeps;
@@ -72,15 +77,16 @@ public sealed partial class LiveService : IDisposable
     /// <param name="lanes">How many lanes the transfer options name.</param>
     /// <param name="connect">Opens the lane with this number; throws when it cannot, and gives null for a lane other than
     /// the first when there is none yet: it is asked again when the first one is up. Later called from another thread.</param>
-    /// <param name="local">Images on this machine, instead of lanes to a server; stays the caller's.</param>
+    /// <param name="local">What is on this machine, instead of lanes to a server; stays the caller's.</param>
     /// <param name="log">Is told every event.</param>
     /// <param name="clock">Its zero is the beginning of the run.</param>
     /// <param name="journal">Is kept of what the program changes; or null.</param>
     /// <exception cref="BadInputException">A lane cannot be opened.</exception>
     public LiveService(
-        FaultService service, int lanes, Func<int, PageLane?> connect, MappedImages? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal)
+        FaultService service, int lanes, Func<int, PageLane?> connect, IPageSource? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal)
     {
-        (_service, _local, _log, _clock, _journal) = (service, local, log, clock, journal);
+        (_service, _isLocal, _log, _clock, _journal) = (service, local is not null, log, clock, journal);
+        _part = _buffers.Rent(ServiceLane.QuietPartPages);
         _lanes = new ServiceLane?[lanes];
         _broken = new BadInputException?[lanes];
         for (int lane = 0; lane < lanes; lane++)
@@ -276,6 +282,13 @@ public sealed partial class LiveService : IDisposable
         }
         if (_service.WantsIdle || HasArrivals())
             return Math.Max(1, Poll(0));
+        for (Instant began = _clock.Now; s_spin > 0 && began - _lastFault < Duration.FromMilliseconds(1) && _clock.Now - began < Duration.FromMicroseconds(s_spin);)
+        {
+            if (Poll(0) is var now and > 0)
+                return now;
+            if (s_yield)
+                Thread.Yield();
+        }
         // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
         Volatile.Write(ref _sleeps, 1);
         Interlocked.MemoryBarrier();
@@ -389,8 +402,12 @@ public sealed partial class LiveService : IDisposable
         _ => throw new InvalidOperationException($"message {message.Event} is no change"),
     };
 
+    /// <summary>Whether no fault came for a while, and none is expected at once.</summary>
+    private bool IsQuiet => _woken - _lastFault > Quiet;
+
     private void HandleFault(Target target, in UffdMessage message)
     {
+        _lastFault = _woken;
         if (!_threadIndex.TryGetValue(message.Thread, out int thread))
         {
             thread = _log.OnNewThread(message.Thread);

@@ -13,6 +13,9 @@ internal abstract class ServiceLane : IDisposable
     /// <summary>What is installed in one go, for a fault that comes meanwhile waits that long: some 20 us.</summary>
     public const int PartPages = 16;
 
+    /// <summary>The same while no faults come: with fewer system calls a quarter more in the same time (measured).</summary>
+    public const int QuietPartPages = 64;
+
     /// <summary>A descriptor to poll; -1 when there is none.</summary>
     public virtual int PollHandle => -1;
 
@@ -22,7 +25,10 @@ internal abstract class ServiceLane : IDisposable
     /// <summary>Whether there is something to receive that no poll tells of.</summary>
     public virtual bool HasArrivals => false;
 
-    /// <summary>Asks for pages, to be put at <paramref name="buffer"/>.</summary>
+    /// <summary>Whether pages come in before they are told of, and need a place each. If not, they are put where the receiver says, a part at a time.</summary>
+    public virtual bool ReceivesAhead => false;
+
+    /// <summary>Asks for pages, to be put at <paramref name="buffer"/> by a lane that receives ahead.</summary>
     public abstract void Request(int tag, uint pid, PageRange range, nint buffer);
 
     /// <summary>Tells of what has come: a part, so that faults are looked at in between.</summary>

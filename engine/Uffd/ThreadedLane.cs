@@ -27,9 +27,8 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
     // The lane thread's: where the pages of a request go, by its tag.
     private (nint Buffer, PageRange Range)[] _buffers = new (nint, PageRange)[64];
 
-    // The service thread's: what has come, less what it was told of, oldest first from _oldest on.
-    private readonly List<Came> _here = new(64);
-    private int _oldest;
+    // The service thread's: what has come and was not told of.
+    private readonly PartQueue _here = new();
     private volatile BadInputException? _failure;
     private volatile bool _stop;
     private int _sleeps;
@@ -43,7 +42,9 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
         _thread.Start();
     }
 
-    public override bool HasArrivals => _oldest < _here.Count || !_came.IsEmpty || _failure is not null;
+    public override bool ReceivesAhead => true;
+
+    public override bool HasArrivals => !_here.IsEmpty || !_came.IsEmpty || _failure is not null;
 
     public override void Request(int tag, uint pid, PageRange range, nint buffer)
     {
@@ -57,54 +58,25 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
     public override void Receive(IPageReceiver receiver)
     {
         TakeIn();
-        if (_oldest == _here.Count)
-        {
-            if (_failure is { } failure)
-                throw failure;
-            return;
-        }
-        Came part = _here[_oldest];
-        PageRange told = part.Range with { Count = Math.Min(part.Range.Count, PartPages) };
-        PageRange rest = PageRange.Between(told.End, part.Range.End);
-        if (rest.IsEmpty)
-            _oldest++;
-        else
-            _here[_oldest] = part with { Range = rest };
-        receiver.Arrived(part.Tag, told);
+        if (_here.TryTake(out int tag, out PageRange part))
+            receiver.Arrived(tag, part);
+        else if (_failure is { } failure)
+            throw failure;
     }
 
     public override bool Hurry(int tag, PageNumber page, IPageReceiver receiver)
     {
         TakeIn();
-        for (int i = _oldest; i < _here.Count; i++)
-        {
-            (int other, PageRange range) = _here[i];
-            if (other != tag || !range.Contains(page))
-                continue;
-            // The page and what follows it goes first; what is left of the part stays in its place.
-            PageRange told = new(page, Math.Min(range.End - page, PartPages));
-            PageRange before = PageRange.Between(range.Start, told.Start), after = PageRange.Between(told.End, range.End);
-            _here[i] = new Came(tag, before.IsEmpty ? after : before);
-            if (_here[i].Range.IsEmpty)
-                _here.RemoveAt(i);
-            else if (!before.IsEmpty && !after.IsEmpty)
-                _here.Insert(i + 1, new Came(tag, after));
-            receiver.Arrived(tag, told);
-            return true;
-        }
-        return false;
+        if (!_here.TryTake(tag, page, out PageRange part))
+            return false;
+        receiver.Arrived(tag, part);
+        return true;
     }
 
     private void TakeIn()
     {
-        // What was told of goes now and then, for under a steady backlog the list is never told to its end.
-        if (_oldest == _here.Count || _oldest >= RingSize)
-        {
-            _here.RemoveRange(0, _oldest);
-            _oldest = 0;
-        }
         while (_came.TryRead(out Came came))
-            _here.Add(came);
+            _here.Add(came.Tag, came.Range);
     }
 
     public override void Dispose()
@@ -130,7 +102,8 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
     Span<byte> IPageReceiver.BufferFor(int tag, PageRange range)
     {
         (nint buffer, PageRange whole) = _buffers[tag];
-        return new Span<byte>((byte*)buffer + ((range.Start - whole.Start) << PageNumber.Shift), (int)range.Bytes);
+        long pages = Math.Min(range.Count, QuietPartPages);
+        return new Span<byte>((byte*)buffer + ((range.Start - whole.Start) << PageNumber.Shift), (int)(pages << PageNumber.Shift));
     }
 
     void IPageReceiver.Arrived(int tag, PageRange range)

@@ -82,7 +82,7 @@ public sealed class PageLane : IDisposable
     /// <summary>Whether requests wait for room in the socket: call <see cref="Flush"/> when it is writable.</summary>
     public bool WantsWrite => _tls is null ? _unsentEnd > _unsentStart : _tls.WantsWrite;
 
-    /// <summary>A part of a reply is reported when so many bytes of it are here, or all of it.</summary>
+    /// <summary>A part of a reply is reported when its buffer is full, or so many bytes are here and no more are yet.</summary>
     public int ReportBytes { get; set; } = 64 * 1024;
 
     /// <summary><see cref="Receive"/> returns after about so many bytes, so that faults are looked at in between.</summary>
@@ -246,9 +246,10 @@ public sealed class PageLane : IDisposable
             buffer = buffer[..(int)_rest.Bytes];
         if (buffer.Length == 0 || buffer.Length % PageNumber.Size != 0 || buffer.Length <= _partial)
             throw new InvalidOperationException($"buffer for {_rest} has {buffer.Length} bytes; expected whole pages, and more than the {_partial} bytes that are in it");
+        int room = buffer.Length - _partial;
         int got = TryReceive(buffer[_partial..]);
         _partial += got;
-        if (_partial == buffer.Length || _partial >= ReportBytes)
+        if (got == room || (_partial >= ReportBytes && got < room))
             Report(receiver, tag);
         return got;
     }

@@ -81,8 +81,12 @@ public sealed class DaemonWorld : IDisposable
         try
         {
             using Process restored = Start([_restorer, .. process, Directory, $"{Pid}", $"{First.Address:x}", $"{Pages}", $"{_stride}"], processCpu, restorer: true);
-            string? line = restored.StandardOutput.ReadLine();
-            Seen? seen = line is null ? null : Read(line, serving.Id);
+            // Looked at while it runs: it may end, and be gone, as soon as all is in.
+            Task<string?> line = restored.StandardOutput.ReadLineAsync();
+            Seen used = Use(serving.Id, new Seen(0, 0, 0, 0, 0, 0, 0, 0, default, 0));
+            while (!line.Wait(50))
+                used = Use(serving.Id, used);
+            Seen? seen = line.Result is { } words ? Read(words, Use(serving.Id, used)) : null;
             restored.StandardInput.Close();
             restored.WaitForExit();
             return seen ?? throw new InvalidOperationException($"the restored process ended with {restored.ExitCode}; {LogOf("lazy.log")}");
@@ -157,22 +161,36 @@ public sealed class DaemonWorld : IDisposable
         }
     }
 
-    private static Seen Read(string line, int daemon)
+    /// <summary>Memory and processor time of a process now, or, when it is gone, as it was.</summary>
+    private static Seen Use(int pid, Seen before)
+    {
+        try
+        {
+            double Of(string name) => double.Parse(
+                File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith(name, StringComparison.Ordinal)).Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)[1]) / 1024;
+            using Process process = Process.GetProcessById(pid);
+            return before with { PeakMemory = (Of("VmHWM"), Math.Max(Of("RssAnon"), before.PeakMemory.Anonymous)), Cpu = process.TotalProcessorTime.TotalSeconds };
+        }
+        catch (Exception e) when (e is IOException or InvalidOperationException or ArgumentException)
+        {
+            return before;
+        }
+    }
+
+    private static Seen Read(string line, Seen used)
     {
         string[] words = line.Split(' ');
         double Of(string name) => double.Parse(words[Array.IndexOf(words, name) + 1], CultureInfo.InvariantCulture);
-        (double All, double Anonymous) memory = default;
-        foreach (string status in File.ReadLines($"/proc/{daemon}/status"))
+        return used with
         {
-            string[] field = status.Split([':', ' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
-            memory = field[0] switch
-            {
-                "VmHWM" => memory with { All = double.Parse(field[1]) / 1024 },
-                "RssAnon" => memory with { Anonymous = double.Parse(field[1]) / 1024 },
-                _ => memory,
-            };
-        }
-        using Process process = Process.GetProcessById(daemon);
-        return new Seen((int)Of("waits"), Of("p50"), Of("p99"), Of("p999"), Of("max"), Of("seconds"), Of("rate"), Of("work"), memory, process.TotalProcessorTime.TotalSeconds);
+            Waits = (int)Of("waits"),
+            P50 = Of("p50"),
+            P99 = Of("p99"),
+            P999 = Of("p999"),
+            Max = Of("max"),
+            Seconds = Of("seconds"),
+            Rate = Of("rate"),
+            Work = Of("work"),
+        };
     }
 }

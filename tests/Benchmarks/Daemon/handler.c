@@ -33,14 +33,20 @@ static int copy(int uffd, uint64_t to, void *from, uint64_t length)
     return ioctl(uffd, UFFDIO_COPY, &c);
 }
 
-static void serve(int uffd, uint64_t base, size_t pages, size_t stride, int spin)
+/* Every STRIDE-th page, one after the other; at the end one of zeros. */
+static char *make_content(size_t pages, size_t stride)
 {
     size_t stamped = (pages + stride - 1) / stride;
-    char *memory = aligned_alloc(PAGE, stamped * PAGE), *zero = aligned_alloc(PAGE, PAGE);
-    memset(memory, 7, stamped * PAGE);
-    memset(zero, 0, PAGE);
+    char *memory = aligned_alloc(PAGE, (stamped + 1) * PAGE);
+    memset(memory, 0, (stamped + 1) * PAGE);
     for (size_t i = 0; i < stamped; i++)
         *(uint64_t *)(memory + i * PAGE) = stamp(i * stride);
+    return memory;
+}
+
+static void serve(int uffd, uint64_t base, char *memory, size_t pages, size_t stride, int spin)
+{
+    char *zero = memory + (pages + stride - 1) / stride * PAGE;
     for (;;) {
         struct pollfd readable = { .fd = uffd, .events = POLLIN };
         if (!spin && poll(&readable, 1, -1) < 0)
@@ -105,12 +111,14 @@ int main(int argc, char **argv)
 {
     if (argc < 6)
         return 2;
-    int restorer, uffd = receive_process(argv[1], &restorer);
     uint64_t base = strtoul(argv[3], 0, 16);
-    size_t pages = strtoul(argv[4], 0, 10);
-    if (strcmp(argv[2], "bulk") == 0)
+    size_t pages = strtoul(argv[4], 0, 10), stride = strtoul(argv[5], 0, 10);
+    int is_bulk = strcmp(argv[2], "bulk") == 0, restorer;
+    char *memory = is_bulk ? 0 : make_content(pages, stride);
+    int uffd = receive_process(argv[1], &restorer);
+    if (is_bulk)
         bulk(uffd, restorer, base, pages, strtoul(argv[5], 0, 10), atoi(argv[6]), strtoul(argv[7], 0, 10));
     else
-        serve(uffd, base, pages, strtoul(argv[5], 0, 10), argc > 6);
+        serve(uffd, base, memory, pages, stride, argc > 6);
     return 0;
 }
