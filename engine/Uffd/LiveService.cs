@@ -37,8 +37,6 @@ public readonly record struct ServedProcess(int Space, uint SourcePid, UserFault
 /// </summary>
 public sealed partial class LiveService : IDisposable
 {
-    private static readonly int s_spin = int.Parse(Environment.GetEnvironmentVariable("TESTBED_SPIN") ?? "0");
-    private static readonly bool s_yield = Environment.GetEnvironmentVariable("TESTBED_YIELD") is not null;
     private static readonly Duration Quiet = Duration.FromMilliseconds(10);
 
     private readonly FaultService _service;
@@ -282,13 +280,6 @@ public sealed partial class LiveService : IDisposable
         }
         if (_service.WantsIdle || HasArrivals())
             return Math.Max(1, Poll(0));
-        for (Instant began = _clock.Now; s_spin > 0 && began - _lastFault < Duration.FromMilliseconds(1) && _clock.Now - began < Duration.FromMicroseconds(s_spin);)
-        {
-            if (Poll(0) is var now and > 0)
-                return now;
-            if (s_yield)
-                Thread.Yield();
-        }
         // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
         Volatile.Write(ref _sleeps, 1);
         Interlocked.MemoryBarrier();
