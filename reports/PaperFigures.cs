@@ -33,7 +33,11 @@ public static class PaperFigures
         foreach (var workload in workloads)
         {
             MemoryImage? image = context.Traces.FirstOrDefault(t => t.Workload == workload.Key)?.Image;
-            var all = new FigureData(workload.Key, [.. workload], image, policies) { Style = style };
+            var all = new FigureData(workload.Key, [.. workload], image, policies)
+            {
+                Style = style,
+                Fidelity = FidelityPair.Of([.. results.Where(r => r.Workload == workload.Key)]),
+            };
             string prefix = workloads.Count > 1 ? LatexTable.Label(workload.Key) + "-" : "";
             foreach (RunMode mode in workload.Select(s => s.Run.Mode).Distinct().Order())
             {

@@ -50,6 +50,8 @@ public sealed class FigureSheet
         return plot;
     }
 
+    internal void RemovePanel(Plot plot) => _panels.RemoveAll(p => p.Plot == plot);
+
     /// <summary>A text; x and y are its baseline's left, middle or right.</summary>
     internal void Text(string text, float x, float y, SKTextAlign align = SKTextAlign.Left, bool bold = false, float turn = 0)
     {

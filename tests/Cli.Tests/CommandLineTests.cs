@@ -111,7 +111,8 @@ public sealed partial class CommandLineTests
     [Test]
     public void CompletionKnowsVerbsAndPolicies()
     {
-        Assert.That(TestbedProgram.Run("completion").Output, Does.Contain("complete -o default -F _testbed testbed"));
+        foreach (string shell in (string[])["bash", "zsh", "fish"])
+            Assert.That(TestbedProgram.Run("completion", shell).Output, Does.Contain("[suggest:").And.Contain("_testbed"), shell);
         Assert.That(TestbedProgram.Run("[suggest:13]", "testbed regre").Output.Split('\n'), Does.Contain("regress"));
         Assert.That(TestbedProgram.Run("[suggest:32]", "testbed replay x.trace --policy ").Output.Split('\n'), Does.Contain("next-n"));
     }

@@ -52,7 +52,7 @@ internal static class RegressVerb
             throw new BadInputException($"--tolerance {request.Tolerance * 100:0.###}: expected 0 to 1000 per cent");
         if (request.Rounds is < 3 or > 1000)
             throw new BadInputException($"--rounds {request.Rounds}: expected 3 to 1000");
-        Scenario scenario = Scenario.FromFile(request.Scenario);
+        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(request.Scenario), []);
         IReadOnlyList<GateMetric> guarded = GateMetric.Parse(request.Guard);
         GateResult result = request.Against is null ? Replay(request, scenario, guarded) : Live(request, scenario, guarded);
         Console.WriteLine(GateReport.Table(result));
@@ -69,13 +69,12 @@ internal static class RegressVerb
 
     private static GateResult Replay(Request request, Scenario scenario, IReadOnlyList<GateMetric> guarded)
     {
-        string path = scenario.TraceFile ?? throw new BadInputException($"{request.Scenario}: trace: missing; expected the trace to replay, or --against to measure live");
+        _ = Experiment.TraceOf(scenario);
         string file = request.Baseline ?? Path.Combine("reports", "baselines", scenario.Name + ".json");
         Baseline? before = request.Update && !File.Exists(file) ? null : Baseline.Load(file);
-        var trace = Trace.Load(path);
         Calibration calibration = Experiment.CalibrationFor(scenario);
-        var after = Baseline.Of(scenario.Name, Experiment.HashOf(path), calibration.ToCosts().ToString(), scenario.Seed,
-            Experiment.Replay(TraceWorkload.From(trace), scenario, calibration));
+        (Trace trace, IReadOnlyList<RunResult> results) = Experiment.ReplayTrace(scenario, calibration);
+        var after = Baseline.Of(scenario.Name, Experiment.HashOf(trace.Name), calibration.ToCosts().ToString(), scenario.Seed, results);
         if (request.Update)
             after.Save(file);
         return ReplayGate.Compare(before ?? after, after, guarded, request.Tolerance);
