@@ -35,6 +35,9 @@ internal sealed class HelpPage : SynchronousCommandLineAction
     {
         HelpOption option = root.Options.OfType<HelpOption>().Single();
         option.Action = new HelpPage((HelpAction)option.Action!);
+        // Those of Windows would be completed beside the verbs.
+        foreach (string alias in option.Aliases.Where(a => a.StartsWith('/')).ToList())
+            option.Aliases.Remove(alias);
     }
 
     /// <inheritdoc/>

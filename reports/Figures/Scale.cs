@@ -94,5 +94,5 @@ internal static class Scale
     };
 
     private static string Number(double v) =>
-        v.ToString(v < 9.995 ? "0.##" : v < 99.95 ? "0.#" : "0", CultureInfo.InvariantCulture);
+        v.ToString(v < 9.995 ? "0.##" : v < 99.95 ? "0.#" : "#,0", CultureInfo.InvariantCulture);
 }

@@ -37,7 +37,7 @@ internal static class RegressVerb
             Examples:
               testbed regress scenarios/demo.json --update                 # agree with what is now
               testbed regress scenarios/demo.json --junit regress.xml      # in CI
-              testbed regress scenarios/demo-live-redis.json --against ../before/testbed
+              testbed regress scenarios/gate-live.json --against ../before/testbed
             """)
         { scenario, baseline, update, against, guard, tolerance, rounds, junit, markdown };
         command.SetAction(parsed => Regress(new Request(
