@@ -13,15 +13,15 @@ public sealed class RunningWorkload : WorkloadSteps, IDisposable
 {
     private readonly string _folder;
     private readonly Dictionary<string, string> _places;
-    private readonly IReadOnlyList<string> _prefix;
+    private readonly WorkloadHost _host;
     private readonly ChildProcess _program;
     private bool _warm;
     private int? _target;
 
-    internal RunningWorkload(WorkloadFile file, ulong seed, string folder, Dictionary<string, string> places, IReadOnlyList<string> prefix)
-        : base(file, Where(file, places), seed)
+    internal RunningWorkload(WorkloadFile file, ulong seed, string folder, Dictionary<string, string> places, WorkloadHost host)
+        : base(file, Where(file, places, host), seed)
     {
-        (_folder, _places, _prefix) = (folder, places, prefix);
+        (_folder, _places, _host) = (folder, places, host);
         Dictionary<string, string> environment = file.Environment.ToDictionary(e => e.Key, e => Expand(e.Value));
         _program = Child(file.Command, file.Arguments.Select(Expand), environment, LogFile);
     }
@@ -93,11 +93,11 @@ public sealed class RunningWorkload : WorkloadSteps, IDisposable
     }
 
     private ChildProcess Child(string command, IEnumerable<string> arguments, Dictionary<string, string> environment, string log) =>
-        Workload.Child(Definition, _prefix, [Expand(command), .. arguments], environment, _folder, log);
+        Workload.Child(Definition, _host, [Expand(command), .. arguments], environment, _folder, log);
 
     private string Expand(string text) => Workload.Expand(text, _places);
 
-    private static EndPoint Where(WorkloadFile file, Dictionary<string, string> places) => file.UsesUnixSocket
+    private static EndPoint Where(WorkloadFile file, Dictionary<string, string> places, WorkloadHost host) => file.UsesUnixSocket
         ? new UnixDomainSocketEndPoint(places["unixsocket"])
-        : new IPEndPoint(IPAddress.Parse(places["address"]), int.Parse(places["port"], CultureInfo.InvariantCulture));
+        : new IPEndPoint(host.ReachedAt ?? host.Address, int.Parse(places["port"], CultureInfo.InvariantCulture));
 }

@@ -24,8 +24,11 @@ public sealed record WorkloadHost
     /// <summary>And the port; null: a free one of this network namespace.</summary>
     public int? Port { get; init; }
 
-    /// <summary>What its command line begins with, to enter namespaces: <c>nsenter -t 4711 -n</c>.</summary>
-    public IReadOnlyList<string> Prefix { get; init; } = [];
+    /// <summary>Where our client reaches it; null: there too.</summary>
+    public IPAddress? ReachedAt { get; init; }
+
+    /// <summary>Makes the command line that runs a command there: with <c>nsenter -t 4711 -n</c> in front, say.</summary>
+    public Func<IReadOnlyList<string>, IReadOnlyList<string>> Enter { get; init; } = static command => command;
 }
 
 /// <summary>Starts the real program of a workload file.</summary>
@@ -60,7 +63,7 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
         try
         {
             Prepare(folder, places);
-            running = new RunningWorkload(file, seed, folder, places, host.Prefix);
+            running = new RunningWorkload(file, seed, folder, places, host);
             running.WaitUntilReady();
             return running;
         }
@@ -73,13 +76,13 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
         }
     }
 
-    /// <summary>A program of the workload, as its user, entered through the prefix.</summary>
+    /// <summary>A program of the workload, as its user, on its host.</summary>
     internal static ChildProcess Child(
-        WorkloadFile file, IReadOnlyList<string> prefix, IReadOnlyList<string> command, Dictionary<string, string> environment, string folder, string log)
+        WorkloadFile file, WorkloadHost host, IReadOnlyList<string> command, Dictionary<string, string> environment, string folder, string log)
     {
         string[] user = file.User is { } name ? ["setpriv", $"--reuid={name}", $"--regid={name}", "--clear-groups"] : [];
-        string[] all = [.. prefix, .. user, .. command];
-        return new ChildProcess(all[0], all[1..], environment, folder, log);
+        IReadOnlyList<string> all = host.Enter([.. user, .. command]);
+        return new ChildProcess(all[0], all.Skip(1), environment, folder, log);
     }
 
     private void Prepare(string folder, Dictionary<string, string> places)
@@ -88,7 +91,7 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
             GiveTo(user, folder);
         foreach (ProgramCall call in file.Prepare)
         {
-            using ChildProcess child = Child(file, [], [Expand(call.Command, places), .. call.Arguments.Select(a => Expand(a, places))],
+            using ChildProcess child = Child(file, new WorkloadHost(), [Expand(call.Command, places), .. call.Arguments.Select(a => Expand(a, places))],
                 [], folder, Path.Combine(folder, Path.GetFileName(call.Command) + ".log"));
             int code = child.WaitForExit();
             if (code != 0)

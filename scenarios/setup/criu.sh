@@ -54,7 +54,8 @@ libraries=$(dirname "$(ls "$root"/usr/lib/*/libc.so.6 | head -n 1)")
 # wrapper NAME PROGRAM [ARGUMENT]: runs a program of the folder with the folder's own loader and libraries.
 wrapper() {
     {
-        echo "#!/bin/sh"
+        # -p: CRIU may be run with another real user than the effective one, which the shell would take back.
+        echo "#!/bin/sh -p"
         [ $# -lt 3 ] || echo "export PYTHONHOME='$root/usr' PYTHONPATH='$root/usr/lib/python3/dist-packages'"
         echo "exec '$loader' --library-path '$libraries' '$2' ${3:+-s '$3'} \"\$@\""
     } >"$folder/$1.new"

@@ -73,19 +73,8 @@ public sealed class LazyPagesTests
         Assert.That(outcome.Errors, Does.Contain("expected --page-server").And.Not.Contain("   at "));
     }
 
-    private void Migrates(string workload, string pairs, string more = "")
-    {
-        // Beside the shipped workloads, in their small size.
-        string scenarios = Path.Combine(RealCriu.Root(), "scenarios");
-        string file = Path.Combine(_folder.CreateSubdirectory("migrations").FullName, "test.json");
-        Directory.CreateSymbolicLink(Path.Combine(_folder.FullName, "workloads"), Path.Combine(scenarios, "workloads"));
-        File.WriteAllText(file, $$"""
-            { "name": "test", "description": "a test", "workload": "{{workload}}", "small": true, "pairs": {{pairs}}, "rounds": 1, "requests": 2000{{more}} }
-            """);
-        Outcome outcome = RealCriu.Run("dotnet", [RealCriu.Testbed, "migrate", file, "-o", Path.Combine(_folder.FullName, "out")], 240);
-        Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
-        Assert.That(outcome.Output, Does.Contain("All data equal"));
-    }
+    private void Migrates(string workload, string pairs, string more = "") =>
+        MigrateTests.Succeeds(MigrateTests.Migrate(MigrateTests.Scenario(_folder, workload, small: true, pairs, requests: 2000, more)));
 
     /// <summary>The images of a small redis, in a folder of their own.</summary>
     private string Images(Side side, out int pid, params string[] more)

@@ -88,7 +88,7 @@ public sealed class RealProcessTests
     public void StepsCanBeTakenOnAProgramThatSomebodyElseStarted()
     {
         WorkloadFile file = WorkloadFile.FromFile(Repository.Workload("redis-small"));
-        using RunningWorkload running = Installed(file).Start(new WorkloadHost { Prefix = ["nice", "-n", "1"] });
+        using RunningWorkload running = Installed(file).Start(new WorkloadHost { Enter = command => ["nice", "-n", "1", .. command] });
         Assert.That(File.ReadAllText($"/proc/{running.Pid}/stat").Split(") ")[^1].Split(' ')[16], Is.EqualTo("1"), "started through the prefix");
         var steps = new WorkloadSteps(file, running.Endpoint);
         steps.Fill();

@@ -3,7 +3,7 @@ using Testbed.Scenarios;
 
 namespace Testbed.Cli.Migration;
 
-/// <summary>The programs of a migration, and what CRIU needs of the kernel here.</summary>
+/// <summary>The programs of a migration, as its hosts know them, and what CRIU needs of the kernel here.</summary>
 /// <param name="Criu">CRIU.</param>
 /// <param name="Testbed">This program, as a command line.</param>
 internal sealed record CriuPrograms(string Criu, string[] Testbed)

@@ -1,92 +1,81 @@
 using System.Diagnostics;
 using System.Net;
-using Testbed.Core;
 using Testbed.Scenarios;
-using Testbed.Uffd;
 
 namespace Testbed.Cli.Migration;
 
-/// <summary>
-/// A host of a migration: namespaces of its own for network, pids and mounts on this machine, so that a process can be restored here with the
-/// pid and the addresses that it had on the other one.
-/// </summary>
-internal sealed class MigrationHost : IDisposable
+/// <summary>A host of a migration: commands run there, and the workload does. Disposing it ends what runs there.</summary>
+internal abstract class MigrationHost(IPAddress address) : IDisposable
 {
-    // In the namespaces: no descriptor or directory from outside, a session of its own, and a pid that is free on any host.
+    // No descriptor or directory from outside, a session of its own, a pid that is free on either host, and an IPC namespace that CRIU can
+    // take along: System V shared memory can be dumped with its namespace only.
     private const string Starter = """
         for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
-        echo 1000 >/proc/sys/kernel/ns_last_pid
+        pid=$1; shift
+        echo $((pid - 1)) >/proc/sys/kernel/ns_last_pid
         cd /
-        setsid "$@" </dev/null >/dev/null 2>&1 &
+        setsid unshare -i "$@" </dev/null >/dev/null 2>&1 &
         wait
         """;
 
-    private readonly Process _unshare;
+    /// <summary>Where the other host reaches it.</summary>
+    public IPAddress Address { get; } = address;
 
-    private MigrationHost(string address)
+    /// <summary>Where our client reaches a program on it, in <see cref="Within"/>.</summary>
+    public abstract IPAddress ClientAddress { get; }
+
+    /// <summary>How a workload is started here.</summary>
+    /// <param name="port">Where it listens.</param>
+    /// <param name="pid">The pid of its first process, in this host's own counting.</param>
+    public WorkloadHost ForWorkload(int port, int pid) => new()
     {
-        Address = IPAddress.Parse(address);
-        _unshare = Start("unshare", ["-n", "-p", "-m", "-f", "--mount-proc", "sleep", "3600"]);
-        string children = $"/proc/{_unshare.Id}/task/{_unshare.Id}/children";
-        // Its child is there before it runs sleep, and has mounted its /proc by then.
-        string init;
-        while ((init = File.Exists(children) ? File.ReadAllText(children).Trim() : "").Length == 0 || File.ReadAllText($"/proc/{init}/comm").Trim() != "sleep")
-        {
-            if (_unshare.HasExited)
-                throw new BadInputException("namespaces for two hosts cannot be made here; root, and a kernel with network, pid and mount namespaces, are expected");
-            Thread.Sleep(5);
-        }
-        Init = int.Parse(init);
-    }
+        Address = ListenAddress,
+        ReachedAt = ClientAddress,
+        Port = port,
+        Enter = command => Enter(["bash", "-c", Starter, "starter", $"{pid}", .. command]),
+    };
 
-    /// <summary>Two of them, with a cable between.</summary>
-    /// <exception cref="BadInputException">They cannot be made here.</exception>
-    public static (MigrationHost Source, MigrationHost Destination) Pair()
-    {
-        var source = new MigrationHost("10.77.0.1");
-        var destination = new MigrationHost("10.77.0.2");
-        Succeed(Execute("ip", ["link", "add", "eth0", "netns", $"{source.Init}", "type", "veth", "peer", "name", "eth0", "netns", $"{destination.Init}"]), "ip link add");
-        foreach (MigrationHost host in (MigrationHost[])[source, destination])
-            Succeed(host.Run("sh", "-c", $"ip addr add {host.Address}/24 dev eth0 && ip link set eth0 up && ip link set lo up"), "ip addr add");
-        return (source, destination);
-    }
+    /// <summary>A command line that runs a command here.</summary>
+    public abstract string[] Enter(IReadOnlyList<string> command);
 
-    /// <summary>Its first process, by our pid.</summary>
-    public int Init { get; }
-
-    /// <summary>Where the other one reaches it.</summary>
-    public IPAddress Address { get; }
-
-    /// <summary>What a command begins with to be run here.</summary>
-    public string[] Prefix => ["nsenter", "-t", $"{Init}", "-n", "-p", "-m", "--"];
-
-    /// <summary>How a workload is started here: its pid is <see cref="WorkloadPid"/>.</summary>
-    public WorkloadHost ForWorkload(int port) => new() { Port = port, Prefix = [.. Prefix, "bash", "-c", Starter, "starter"] };
-
-    /// <summary>The pid of a workload's first process, in this host's own counting.</summary>
-    public const int WorkloadPid = 1001;
+    /// <summary>Where a program listens so that our client reaches it.</summary>
+    protected abstract IPAddress ListenAddress { get; }
 
     /// <summary>Runs a command here to its end.</summary>
-    public (int ExitCode, string Output) Run(params string[] command) => Execute(Prefix[0], [.. Prefix[1..], .. command]);
+    public (int ExitCode, string Output) Run(params IReadOnlyList<string> command) => Execute(Enter(command));
 
     /// <summary>Starts a command here. What it prints is lost.</summary>
-    public Process Start(params string[] command) => Start(Prefix[0], [.. Prefix[1..], .. command]);
+    public Process Start(params IReadOnlyList<string> command) => Launch(Enter(command));
 
-    /// <summary>Does something with the network of this host.</summary>
-    public T Within<T>(Func<T> work) => NetworkNamespace.Run(Init, work);
+    /// <summary>Does something with the network of this host, from where its programs are reached.</summary>
+    public virtual T Within<T>(Func<T> work) => work();
 
-    /// <summary>The first process of the namespaces takes all others with it.</summary>
-    public void Dispose()
+    /// <summary>Whether a shell's condition holds here.</summary>
+    public bool Holds(string condition) => Run("sh", "-c", condition).ExitCode == 0;
+
+    /// <summary>Whether a file is here.</summary>
+    public virtual bool Exists(string path) => Holds($"[ -e '{path}' ]");
+
+    /// <summary>The lines of a file here that tell of errors, the last ones.</summary>
+    public string Errors(string log) => Run("sh", "-c", $"grep Error '{log}' 2>/dev/null | tail -n 2").Output.Trim().ReplaceLineEndings("; ");
+
+    /// <summary>Prepares it for a migration.</summary>
+    /// <param name="directory">Exists on this machine; then here too, with what is in it.</param>
+    /// <param name="pid">The program's, on both hosts.</param>
+    public virtual void Give(string directory, int pid) { }
+
+    /// <summary>Removes that directory, if it is not this machine's.</summary>
+    public virtual void Remove(string directory) { }
+
+    /// <summary>Brings what is in a directory on another host here.</summary>
+    public virtual void TakeFrom(MigrationHost other, string directory) { }
+
+    /// <inheritdoc/>
+    public abstract void Dispose();
+
+    protected static (int ExitCode, string Output) Execute(params string[] command)
     {
-        if (!_unshare.HasExited)
-            _ = Execute("kill", ["-9", $"{Init}"]);
-        _unshare.WaitForExit();
-        _unshare.Dispose();
-    }
-
-    internal static (int ExitCode, string Output) Execute(string program, string[] arguments)
-    {
-        var start = new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         using Process process = Process.Start(start)!;
         process.StandardInput.Close();
         Task<string> errors = process.StandardError.ReadToEndAsync();
@@ -95,19 +84,13 @@ internal sealed class MigrationHost : IDisposable
         return (process.ExitCode, output + errors.Result);
     }
 
-    private static Process Start(string program, string[] arguments)
+    protected static Process Launch(params string[] command)
     {
-        Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        Process process = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
         process.StandardInput.Close();
         // Read, so that it never blocks; and dropped, for logs go to files.
         _ = process.StandardOutput.ReadToEndAsync();
         _ = process.StandardError.ReadToEndAsync();
         return process;
-    }
-
-    private static void Succeed((int ExitCode, string Output) outcome, string what)
-    {
-        if (outcome.ExitCode != 0)
-            throw new BadInputException($"{what}: {outcome.Output.Trim()} (exit code {outcome.ExitCode}); veth pairs between namespaces are expected to work");
     }
 }

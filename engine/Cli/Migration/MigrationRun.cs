@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using Testbed.Core;
 using Testbed.Reports;
 using Testbed.Scenarios;
@@ -6,48 +7,67 @@ using Testbed.Scenarios;
 namespace Testbed.Cli.Migration;
 
 /// <summary>One lazy migration of a real program: dump, daemon, restore, load during the restore, check of all data after.</summary>
-internal sealed class MigrationRun(MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, CriuTls? tls, string directory) : IDisposable
+internal sealed class MigrationRun : IDisposable
 {
     private const int WorkloadPort = 7000, ServerPort = 9876;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
 
+    private readonly MigrationScenario _scenario;
+    private readonly WorkloadFile _workload;
+    private readonly CriuPrograms _programs;
+    private readonly MigrationHost _source, _destination;
+    private readonly CriuTls? _tls;
+    private readonly string _directory;
     private readonly List<Process> _started = [];
-    private MigrationHost? _source, _destination;
     private RunningWorkload? _running;
+    private int _pid;
+
+    /// <summary>Prepares one.</summary>
+    /// <param name="scenario">What is compared.</param>
+    /// <param name="workload">What moves.</param>
+    /// <param name="programs">What the hosts have.</param>
+    /// <param name="hosts">From where to where; they become ours, and are ended with this.</param>
+    /// <param name="directory">Empty, for images, certificates and logs; on both hosts under this name.</param>
+    public MigrationRun(
+        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost Source, MigrationHost Destination) hosts, string directory)
+    {
+        (_scenario, _workload, _programs, (_source, _destination), _directory) = (scenario, workload, programs, hosts, directory);
+        _tls = scenario.Tls ? CriuTls.Create(directory) : null;
+    }
 
     /// <summary>Does it.</summary>
     /// <exception cref="BadInputException">A step failed; the message names the log. The directory is kept then.</exception>
     public RestoreRun Run(string pair, int round)
     {
         string[] who = pair.Split('+');
-        (_source, _destination) = MigrationHost.Pair();
-        string digest = _source.Within(() =>
+        _pid = FreePid();
+        foreach (MigrationHost host in Hosts)
         {
-            _running = new Workload(workload).Start(_source.ForWorkload(WorkloadPort));
-            _running.Fill();
-            // Our own client's code is compiled here, and not in what is measured.
-            using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(10), 2000);
-            _ = warmUp.Wait();
-            return _running.Check();
-        });
+            host.Give(_directory, _pid);
+            // What it finds out about the kernel, it can find out as root only; a program of another user is dumped as that user below.
+            _ = host.Run(_programs.Criu, "check");
+        }
+        string digest = _source.Within(StartWorkload);
         Dump(who[1]);
+        _destination.TakeFrom(_source, _directory);
         Process daemon = StartDaemon(who[0], who[1] != "local");
         long restoring = Stopwatch.GetTimestamp();
-        Run(_destination, "restore", [programs.Criu, "restore", "-D", directory, "-d", "--lazy-pages", "--tcp-close", "-o", "restore.log", "-v1"]);
+        Run(_destination, "restore", [.. AsItsUser, _programs.Criu, "restore", "-D", _directory, "-d", "--lazy-pages", "--tcp-close", "-o", "restore.log", "-v1"]);
         long running = Stopwatch.GetTimestamp();
         RestoreRun result = Measure(pair, round, daemon, running) with { Restore = Since(restoring, running) };
-        var steps = new WorkloadSteps(workload, _running!.Endpoint);
-        string after = _destination.Within(steps.Check);
+        string after = _destination.Within(StepsAfter().Check);
         if (after != digest)
             throw new BadInputException($"{pair}: data digest was {digest} before and is {after} after; expected no change");
+        foreach (MigrationHost host in Hosts)
+            host.Remove(_directory);
         return result;
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _destination?.Dispose();
-        _source?.Dispose();
+        foreach (MigrationHost host in Hosts)
+            host.Dispose();
         foreach (Process process in _started)
         {
             if (!process.WaitForExit(TimeSpan.FromSeconds(5)))
@@ -57,20 +77,51 @@ internal sealed class MigrationRun(MigrationScenario scenario, WorkloadFile work
         _running?.Dispose();
     }
 
+    private MigrationHost[] Hosts => [_destination, _source];
+
+    /// <summary>
+    /// Without CAP_SYS_RESOURCE, CRIU may ask for the limits of processes of its own real user only. The effective one stays root.
+    /// </summary>
+    private string[] AsItsUser => _workload.User is { } user ? ["setpriv", $"--ruid={user}", $"--rgid={user}", "--clear-groups"] : [];
+
+    private WorkloadSteps StepsAfter() => new(_workload, new IPEndPoint(_destination.ClientAddress, WorkloadPort));
+
+    private string StartWorkload()
+    {
+        _running = new Workload(_workload).Start(_source.ForWorkload(WorkloadPort, _pid));
+        _running.Fill();
+        // Our own client's code is compiled here, and not in what is measured.
+        using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(10), Math.Min(2000, _scenario.Requests));
+        _ = warmUp.Wait();
+        return _running.Check();
+    }
+
+    /// <summary>A pid that neither host has in use, nor the ones behind it.</summary>
+    private int FreePid()
+    {
+        for (int pid = 1001; pid < 30_000; pid += 1000)
+        {
+            string free = $"for p in $(seq {pid} {pid + 99}); do [ ! -e /proc/$p ] || exit 1; done";
+            if (_source.Holds(free) && _destination.Holds(free))
+                return pid;
+        }
+        throw new BadInputException("no pid between 1001 and 30000 is free on both hosts with the hundred behind it");
+    }
+
     private RestoreRun Measure(string pair, int round, Process daemon, long running)
     {
-        var steps = new WorkloadSteps(workload, _running!.Endpoint);
-        return _destination!.Within(() =>
+        WorkloadSteps steps = StepsAfter();
+        return _destination.Within(() =>
         {
             _ = steps.FirstResponse();
             long answered = Stopwatch.GetTimestamp();
-            using RunningLoad? load = scenario.Requests > 0 ? steps.StartLoad(Duration.FromSeconds(Patience.TotalSeconds), scenario.Requests) : null;
+            using RunningLoad? load = _scenario.Requests > 0 ? steps.StartLoad(Duration.FromSeconds(Patience.TotalSeconds), _scenario.Requests) : null;
             long began = load?.StartTimestamp ?? answered;
             if (!daemon.WaitForExit(Patience))
-                throw new BadInputException($"{pair}: the daemon did not end within {Patience.TotalSeconds:0} s; see {Path.Combine(directory, "lazy.log")}");
+                throw new BadInputException($"{pair}: the daemon did not end within {Patience.TotalSeconds:0} s; see {Path.Combine(_directory, "lazy.log")}");
             long ended = Stopwatch.GetTimestamp();
             if (daemon.ExitCode != 0)
-                throw new BadInputException($"{pair}: the daemon ended with exit code {daemon.ExitCode}; see {Path.Combine(directory, "lazy.log")}");
+                throw new BadInputException($"{pair}: the daemon ended with exit code {daemon.ExitCode}; see {Path.Combine(_directory, "lazy.log")}");
             LoadResult? loaded = load?.Wait();
             if (loaded is { Error: { } error })
                 throw new BadInputException($"{pair}: load: {error}");
@@ -82,8 +133,8 @@ internal sealed class MigrationRun(MigrationScenario scenario, WorkloadFile work
 
     private void Dump(string server)
     {
-        string[] dump = [programs.Criu, "dump", "-t", $"{MigrationHost.WorkloadPid}", "-D", directory, "-o", "dump.log", "-v1", "--tcp-close"];
-        string[] serve = ["--lazy-pages", "--address", $"{_source!.Address}", "--port", $"{ServerPort}", .. tls?.Options ?? []];
+        string[] dump = [.. AsItsUser, _programs.Criu, "dump", "-t", $"{_pid}", "-D", _directory, "-o", "dump.log", "-v1", "--tcp-close"];
+        string[] serve = ["--lazy-pages", "--address", $"{_source.Address}", "--port", $"{ServerPort}", .. _tls?.Options ?? []];
         if (server == "criu")
         {
             // It stays, and serves the pages of the processes that it has stopped.
@@ -94,36 +145,33 @@ internal sealed class MigrationRun(MigrationScenario scenario, WorkloadFile work
         Run(_source, "dump", dump);
         if (server == "local")
             return;
-        string[] program = server == "testbed" ? programs.Testbed : [programs.Criu];
-        Process started = _source.Start([.. program, "page-server", "-D", directory, "-o", "server.log", "-v1", .. serve]);
+        string[] program = server == "testbed" ? _programs.Testbed : [_programs.Criu];
+        Process started = _source.Start([.. program, "page-server", "-D", _directory, "-o", "server.log", "-v1", .. serve]);
         _started.Add(started);
         AwaitListening(started);
     }
 
     private Process StartDaemon(string whose, bool remote)
     {
-        string[] program = whose == "testbed" ? programs.Testbed : [programs.Criu];
-        string[] policy = whose == "testbed" && scenario.Policy is { } typed ? ["--policy", typed] : [];
-        string[] server = remote ? ["--page-server", "--address", $"{_source!.Address}", "--port", $"{ServerPort}", .. tls?.Options ?? []] : [];
-        Process daemon = _destination!.Start([.. program, "lazy-pages", "-D", directory, "-o", "lazy.log", whose == "testbed" ? "-v3" : "-v1", .. server, .. policy]);
+        string[] program = whose == "testbed" ? _programs.Testbed : [_programs.Criu];
+        string[] policy = whose == "testbed" && _scenario.Policy is { } typed ? ["--policy", typed] : [];
+        string[] server = remote ? ["--page-server", "--address", $"{_source.Address}", "--port", $"{ServerPort}", .. _tls?.Options ?? []] : [];
+        Process daemon = _destination.Start([.. program, "lazy-pages", "-D", _directory, "-o", "lazy.log", whose == "testbed" ? "-v3" : "-v1", .. server, .. policy]);
         _started.Add(daemon);
-        Await(daemon, () => File.Exists(Path.Combine(directory, "lazy-pages.socket")), "lazy.log");
+        Await(_destination, daemon, () => _destination.Exists(Path.Combine(_directory, "lazy-pages.socket")), "lazy.log");
         return daemon;
     }
 
     /// <summary>A connection would be the one that CRIU's server takes: the kernel's table tells who listens.</summary>
-    private void AwaitListening(Process server)
-    {
-        string port = $":{ServerPort:X4} ";
-        Await(server, () => File.ReadLines($"/proc/{_source!.Init}/net/tcp").Any(l => l.Contains(port, StringComparison.Ordinal) && l.Contains(" 0A ", StringComparison.Ordinal)), "dump.log");
-    }
+    private void AwaitListening(Process server) =>
+        Await(_source, server, () => _source.Holds($"grep -q ':{ServerPort:X4} .* 0A ' /proc/net/tcp"), "dump.log");
 
-    private void Await(Process process, Func<bool> condition, string log)
+    private void Await(MigrationHost host, Process process, Func<bool> condition, string log)
     {
         for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; !condition(); Thread.Sleep(2))
         {
             if (process.HasExited || Environment.TickCount64 > end)
-                throw new BadInputException($"{process.StartInfo.ArgumentList[^1]}: did not become ready; see {Path.Combine(directory, log)}: {LastErrors(log)}");
+                throw Failure(host, $"{Path.GetFileNameWithoutExtension(log)} did not become ready", log, "");
         }
     }
 
@@ -131,11 +179,14 @@ internal sealed class MigrationRun(MigrationScenario scenario, WorkloadFile work
     {
         (int code, string output) = host.Run(command);
         if (code != 0)
-            throw new BadInputException($"criu {what} ended with exit code {code}; see {Path.Combine(directory, what + ".log")}: {LastErrors(what + ".log")} {output.Trim()}");
+            throw Failure(host, $"criu {what} ended with exit code {code}", what + ".log", output.Trim());
     }
 
-    private string LastErrors(string log) => File.Exists(Path.Combine(directory, log))
-        ? string.Join("; ", File.ReadLines(Path.Combine(directory, log)).Where(l => l.Contains("Error", StringComparison.Ordinal)).TakeLast(2)) : "";
+    private BadInputException Failure(MigrationHost host, string what, string log, string output)
+    {
+        string path = Path.Combine(_directory, log);
+        return new BadInputException($"{what}; see {path}: {host.Errors(path)} {output}".TrimEnd().ReplaceLineEndings(" "));
+    }
 
     private static Duration Since(long from, long to) => Duration.FromSeconds(Stopwatch.GetElapsedTime(from, to).TotalSeconds);
 }

@@ -22,26 +22,39 @@ internal static class MigrateVerb
                 r.AddError("--rounds: expected 1 to 1000.");
         });
         var pairs = new Option<string[]>("--pair") { Description = "only these pairs", AllowMultipleArgumentsPerToken = true };
+        var source = new Option<string?>("--source") { Description = "USER@HOST, reached by ssh; default: namespaces of this machine" };
+        var destination = new Option<string?>("--destination") { Description = "USER@HOST, reached by ssh; default: namespaces of this machine" };
+        var criu = new Option<string>("--criu") { Description = "CRIU on hosts that are reached by ssh", DefaultValueFactory = _ => "criu" };
+        var testbed = new Option<string>("--testbed") { Description = "this program on hosts that are reached by ssh", DefaultValueFactory = _ => "testbed" };
         var output = Options.Output("directory of the report; default: reports/out/migrate-NAME");
         var command = new Command("migrate", """
-            Migrate a real program lazily with CRIU between two hosts (two sets of network, pid and mount namespaces with a veth pair
-            between), under load, with CRIU's daemon and page server or ours; check all its data, and compare the pairs in a table and
-            a report. Needs root and CRIU (sh scenarios/setup/criu.sh).
+            Migrate a real program lazily with CRIU between two hosts, under load, with CRIU's daemon and page server or ours; check all its
+            data, and compare the pairs in a table and a report. The hosts are two sets of network, pid and mount namespaces on this machine with
+            a veth pair between, or two machines that let root in by ssh. Needs root and CRIU (sh scenarios/setup/criu.sh).
 
             Examples:
               testbed migrate scenarios/migrations/redis.json
               testbed migrate scenarios/migrations/redis.json --rounds 2 --pair criu+criu testbed+testbed
+              testbed migrate scenarios/migrations/redis.json --source root@10.0.0.1 --destination root@10.0.0.2 --testbed /opt/testbed/testbed
             """)
-        { file, rounds, pairs, output };
-        command.SetAction(parsed => Migrate(parsed.GetRequiredValue(file), parsed.GetValue(rounds), parsed.GetValue(pairs) ?? [], parsed.GetValue(output)));
+        { file, rounds, pairs, source, destination, criu, testbed, output };
+        command.SetAction(parsed =>
+        {
+            (string? from, string? to) = (parsed.GetValue(source), parsed.GetValue(destination));
+            if (from is null != to is null)
+                throw new BadInputException("--source without --destination, or the other way round; expected both, or none for namespaces");
+            Func<(MigrationHost, MigrationHost)> hosts = from is null ? () => NamespaceHost.Pair() : () => (SshHost.Connect(from), SshHost.Connect(to!));
+            CriuPrograms programs = from is null ? CriuPrograms.Find() : new CriuPrograms(parsed.GetRequiredValue(criu), parsed.GetRequiredValue(testbed).Split(' '));
+            Migrate(parsed.GetRequiredValue(file), parsed.GetValue(rounds), parsed.GetValue(pairs) ?? [], parsed.GetValue(output), programs, hosts);
+        });
         return command;
     }
 
-    private static void Migrate(string file, int? rounds, string[] only, string? output)
+    private static void Migrate(
+        string file, int? rounds, string[] only, string? output, CriuPrograms programs, Func<(MigrationHost, MigrationHost)> hosts)
     {
         MigrationScenario scenario = MigrationScenario.FromFile(file);
         WorkloadFile workload = scenario.LoadWorkload();
-        CriuPrograms programs = CriuPrograms.Find();
         IReadOnlyList<string> pairs = only.Length > 0 ? only : scenario.Pairs;
         if (pairs.FirstOrDefault(p => !scenario.Pairs.Contains(p)) is { } unknown)
             throw new BadInputException($"--pair {unknown}: not in {file}; expected {string.Join(", ", scenario.Pairs)}");
@@ -58,7 +71,7 @@ internal static class MigrateVerb
             {
                 interrupt.Token.ThrowIfCancellationRequested();
                 progress.Line($"{pair}, round {round + 1} of {count}");
-                runs.Add(RunOnce(scenario, workload, programs, pair, round));
+                runs.Add(RunOnce(scenario, workload, programs, hosts(), pair, round));
                 // A later one may fail: what was measured is kept.
                 File.WriteAllText(Path.Combine(target, "migrations.csv"), RestoreReport.Csv(runs));
             }
@@ -70,14 +83,16 @@ internal static class MigrateVerb
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}, with migrations.csv, requests.csv and figures/");
     }
 
-    private static RestoreRun RunOnce(MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, string pair, int round)
+    private static RestoreRun RunOnce(
+        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost, MigrationHost) hosts, string pair, int round)
     {
         string directory = Directory.CreateTempSubdirectory("testbed-migrate-").FullName;
         RestoreRun result;
-        using (var run = new MigrationRun(scenario, workload, programs, scenario.Tls ? CriuTls.Create(directory) : null, directory))
+        using (var run = new MigrationRun(scenario, workload, programs, hosts, directory))
             result = run.Run(pair, round);
-        // Kept when the run failed: its logs say why.
-        Directory.Delete(directory, recursive: true);
+        // Kept when the run failed: its logs say why. A host reached by ssh may be this machine.
+        if (Directory.Exists(directory))
+            Directory.Delete(directory, recursive: true);
         return result;
     }
 }
