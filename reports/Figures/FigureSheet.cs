@@ -66,6 +66,13 @@ public sealed class FigureSheet
         });
     }
 
+    /// <summary>The width of the widest of these.</summary>
+    internal static float TextWidth(IEnumerable<string> texts, bool bold)
+    {
+        using SKFont font = Font(bold);
+        return texts.Max(t => font.MeasureText(t));
+    }
+
     /// <summary>A legend in centred rows from <paramref name="top"/> on.</summary>
     /// <returns>Where it ends.</returns>
     internal float Legend(IReadOnlyList<LegendEntry> entries, float top)

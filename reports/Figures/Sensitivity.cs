@@ -39,8 +39,8 @@ public sealed class Sensitivity : IFigure
         {
             Plot plot = grid[c / columns, c % columns];
             grid.Title(c / columns, c % columns, $"{panels[c].Policy}, {panels[c].Option}");
-            // Doublings stand equally far apart; an option that may be 0 has a linear axis.
-            Func<double, double> x = panels[c].Values.All(v => v.Value > 0) ? Math.Log2 : v => v;
+            // Doublings stand equally far apart; where there is a 0, but for the first ones.
+            Func<double, double> x = panels[c].Values.All(v => v.Value > 0) ? Math.Log2 : v => v >= 0 ? Math.Log2(v + 1) : v;
             var lines = data.Links.Select((link, l) => (Style: styles[l], Points: panels[c].Values
                 .SelectMany(v => data.On(link).Where(s => s.Run.Policy == v.Text && s.Run.TotalStall.Nanoseconds > 0).Select(s => (X: x(v.Value), Summary: s))).ToList())).ToList();
             // Dots first: ScottPlot's paint keeps the dashes of a line, and gives them to the dots behind it.

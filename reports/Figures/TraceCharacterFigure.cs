@@ -19,8 +19,8 @@ public static class TraceCharacterFigure
         "that came sooner after the thread's last one than x. Runs: the share of touched pages that lie in runs of consecutive touched pages of at most x. Shares, from the top: " +
         "of the pages that were away, those touched; Jaccard index of the pages that two captures of one process touched; pages away that zstd halves, and all-zero ones.";
 
-    private const float RowHeight = 21, Gap = 6, Left = 92, Top = 34, Bottom = 26, PanelGap = 12;
-    private static readonly float[] s_widths = [96, 88, 88, 92];
+    private const float RowHeight = 21, Gap = 6, Top = 34, Bottom = 26, PanelGap = 12, Right = 14;
+    private static readonly float[] s_shareOfWidth = [0.265f, 0.24f, 0.24f, 0.255f];
     private static readonly LinePattern s_dashes = new([2.5f, 1.2f], 0, "dash");
     private static readonly Color s_first = Color.FromHex("#0072B2"), s_second = Color.FromHex("#D55E00");
 
@@ -35,17 +35,20 @@ public static class TraceCharacterFigure
             .. s_shares.Select(s => new LegendEntry(s.Name, new(s.Color, default, default), MarkerShape.FilledSquare)),
         ];
         sheet.Legend(legend, 3);
-        string[] titles = ["first touches over time", "think time, ECDF", "touched runs (pages), CDF", "shares"];
+        float left = 12 + FigureSheet.TextWidth(rows.Select(NameOf), bold: true), room = sheet.Width - left - (3 * PanelGap) - Right;
+        float[] widths = [.. s_shareOfWidth.Select(s => s * room)];
+        float X(int column) => left + widths[..column].Sum() + (PanelGap * column);
+        string[] titles = ["first touches over time", "think time, ECDF", "run of pages, CDF", "shares"];
         for (int c = 0; c < titles.Length; c++)
-            sheet.Text(titles[c], X(c) + (s_widths[c] / 2), Top - 6, SKTextAlign.Center, bold: true);
+            sheet.Text(titles[c], X(c) + (widths[c] / 2), Top - 6, SKTextAlign.Center, bold: true);
         for (int r = 0; r < rows.Count; r++)
         {
             (TraceCharacter first, TraceCharacter? second) = rows[r];
             float y = Top + (r * (RowHeight + Gap));
             bool last = r == rows.Count - 1;
-            sheet.Text(second is null ? first.Name : first.Header.Workload, Left - 8, y + 9, SKTextAlign.Right, bold: true);
-            sheet.Text($"{Scale.Count(first.Touched)} in {first.Duration}", Left - 8, y + 18, SKTextAlign.Right);
-            Plot[] panels = [.. Enumerable.Range(0, 4).Select(c => sheet.AddPanel(X(c), y, s_widths[c], RowHeight))];
+            sheet.Text(NameOf(rows[r]), left - 8, y + 9, SKTextAlign.Right, bold: true);
+            sheet.Text($"{Scale.Count(first.Touched)} in {first.Duration}", left - 8, y + 18, SKTextAlign.Right);
+            Plot[] panels = [.. Enumerable.Range(0, 4).Select(c => sheet.AddPanel(X(c), y, widths[c], RowHeight))];
             // The second on top: between its dashes the first is seen where both are the same.
             foreach ((TraceCharacter trace, Color color, LinePattern pattern) in Both(first, second))
             {
@@ -65,7 +68,7 @@ public static class TraceCharacterFigure
     private static readonly (string Name, Color Color)[] s_shares =
         [("touched", s_first), ("Jaccard", Color.FromHex("#009E73")), ("halved by zstd", Color.FromHex("#E69F00")), ("all zero", Palette.Muted)];
 
-    private static float X(int column) => Left + s_widths[..column].Sum() + (PanelGap * column);
+    private static string NameOf((TraceCharacter First, TraceCharacter? Second) row) => row.Second is null ? row.First.Name : row.First.Header.Workload;
 
     private static List<(TraceCharacter, TraceCharacter?)> Pair(IReadOnlyList<TraceCharacter> traces)
     {
