@@ -148,7 +148,8 @@ public sealed class LazyPagesDaemon : IDisposable
             List<ServedProcess> served = second.Served(saved);
             MonotonicClock clock = MonotonicClock.Start();
             using var live = new LiveService(
-                second.Service, SecondService.Transfer.Lanes, _ => ConnectLater(options), local, SecondService.Silent, clock, journal) { DrainsWithFirst = false };
+                second.Service, SecondService.Transfer.Lanes, _ => ConnectLater(options), local, SecondService.Silent, clock, journal)
+            { DrainsWithFirst = false };
             live.Continue(served, second.Spaces);
             live.Drain();
             AwaitAll(live, options, null, CancellationToken.None);
