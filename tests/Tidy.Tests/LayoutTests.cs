@@ -13,7 +13,7 @@ public sealed class LayoutTests
         ".editorconfig", ".gitignore", ".gitattributes", "global.json", "Directory.Build.props", "Directory.Build.targets", "Directory.Packages.props",
     ];
 
-    /// <summary>Who may see whom, at any distance. Dependencies point inwards: nobody sees Cli or Daemon; Core sees nobody.</summary>
+    /// <summary>Who may see whom, at any distance. Dependencies point inwards: nobody sees Cli; Core sees nobody.</summary>
     private static readonly Dictionary<string, string[]> MayKnow = new()
     {
         ["Core"] = [],
@@ -26,7 +26,6 @@ public sealed class LayoutTests
         ["Replay"] = ["Core", "Policies", "Traces"],
         ["Live"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces"],
         ["Reports"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live"],
-        ["Daemon"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Live"],
         ["Cli"] = ["Core", "Policies", "PolicyFiles", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live", "Reports"],
     };
 

@@ -5,7 +5,7 @@ namespace Testbed.Cli.Migration;
 
 /// <summary>The programs of a migration, as its hosts know them, and what CRIU needs of the kernel here.</summary>
 /// <param name="Criu">CRIU.</param>
-/// <param name="Testbed">Our daemon and server, as a command line: in native code where the launcher built that, else this program.</param>
+/// <param name="Testbed">This program, as a command line.</param>
 internal sealed record CriuPrograms(string Criu, string[] Testbed)
 {
     private static readonly (string File, string Wanted)[] Limits =
@@ -22,8 +22,7 @@ internal sealed record CriuPrograms(string Criu, string[] Testbed)
         if (criu is null || !File.Exists(criu))
             throw new BadInputException("CRIU is not here; run: sh scenarios/setup/criu.sh (or name one in TESTBED_CRIU)");
         string program = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
-        string native = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "daemon", "testbed-daemon"));
-        return new CriuPrograms(criu, File.Exists(native) ? [native] : [Environment.ProcessPath!, program]);
+        return new CriuPrograms(criu, [Environment.ProcessPath!, program]);
     }
 
     /// <summary>Lifts the limits that CRIU meets; what they were comes back at the end.</summary>

@@ -16,7 +16,6 @@ public static class StartUp
         [
             ("compiled as it runs", ["dotnet", InArtifacts("bin/Benchmarks/release/testbed.dll")], InArtifacts("bin/Benchmarks/release/testbed.dll")),
             ("ReadyToRun", ["dotnet", InArtifacts("program/testbed.dll")], InArtifacts("program/testbed.dll")),
-            ("NativeAOT", [InArtifacts("daemon/testbed-daemon")], InArtifacts("daemon/testbed-daemon")),
             ("criu", [InArtifacts("criu/criu")], InArtifacts("criu/criu")),
         ];
         variants = [.. variants.Where(v => File.Exists(v.File))];
