@@ -28,7 +28,7 @@ internal sealed class CriuServer : IDisposable
     private readonly TextWriter _log;
     private readonly long _began = Stopwatch.GetTimestamp();
 
-    private CriuServer(CriuSettings settings)
+    private CriuServer(CriuSettings settings, bool append)
     {
         _settings = settings;
         try
@@ -38,7 +38,7 @@ internal sealed class CriuServer : IDisposable
             {
                 null => Console.Error,
                 "-" => Console.Out,
-                { } file => new StreamWriter(file) { AutoFlush = true },
+                { } file => new StreamWriter(file, append) { AutoFlush = true },
             };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -53,7 +53,16 @@ internal sealed class CriuServer : IDisposable
     {
         if (settings.Daemon && Environment.GetEnvironmentVariable(InBackground) is null)
             return RunInBackground();
-        using var server = new CriuServer(settings);
+        return Run(settings, append: false, serve);
+    }
+
+    /// <summary>Goes on for a server that was killed, in its log.</summary>
+    /// <returns>The exit code.</returns>
+    public static int TakeOver(CriuSettings settings, Func<CriuServer, int> serve) => Run(settings, append: true, serve);
+
+    private static int Run(CriuSettings settings, bool append, Func<CriuServer, int> serve)
+    {
+        using var server = new CriuServer(settings, append);
         try
         {
             return serve(server);

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Testbed.Core;
 using Testbed.Uffd;
 
@@ -15,20 +16,26 @@ internal sealed class Guard : IDisposable
 
     private Guard(DescriptorChannel channel, LaunchedProgram program) => (_channel, _program) = (channel, program);
 
-    /// <summary>Starts it; it becomes ready while we go on.</summary>
+    /// <summary>Starts it for a capture; it becomes ready while we go on.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>
-    public static Guard Start(int pid, string directory, bool deleteImages)
+    public static Guard Start(int pid, string directory, bool deleteImages) => Start(
+    [
+        GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
+        .. deleteImages ? (string[])["--delete-images"] : [],
+    ]);
+
+    /// <summary>Starts this program a second time, as a guard over us; it becomes ready while we go on, and takes no processor time from us.</summary>
+    /// <param name="arguments">What it is called with.</param>
+    /// <exception cref="BadInputException">It cannot be started.</exception>
+    public static Guard Start(IEnumerable<string> arguments)
     {
         (string host, string program) = Command();
         (DescriptorChannel ours, DescriptorChannel theirs) = DescriptorChannel.Pair();
         using (theirs)
         {
-            string[] arguments =
-            [
-                program, GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
-                .. deleteImages ? (string[])["--delete-images"] : [],
-            ];
-            return new Guard(ours, LaunchedProgram.StartAlone(host, arguments, theirs.Fd));
+            LaunchedProgram guard = LaunchedProgram.StartAlone(host, [program, .. arguments], theirs.Fd);
+            SetPriority(guard.Pid, ProcessPriorityClass.Idle);
+            return new Guard(ours, guard);
         }
     }
 
@@ -55,8 +62,25 @@ internal sealed class Guard : IDisposable
         }
     }
 
+    /// <summary>All is well: it may go, and does so in a moment.</summary>
+    public void Release() => _channel.Send(GuardProcess.Done);
+
     /// <summary>Lets go of it without a word: it does its duty when this process ends.</summary>
     public void Dispose() => _program.Dispose();
+
+    /// <summary>Of a process, and of the threads that it starts from then on.</summary>
+    internal static void SetPriority(int pid, ProcessPriorityClass priority)
+    {
+        try
+        {
+            using Process process = Process.GetProcessById(pid);
+            process.PriorityClass = priority;
+        }
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException or System.ComponentModel.Win32Exception)
+        {
+            // It has ended already, or may not: nothing depends on it.
+        }
+    }
 
     /// <summary>How to start this very program a second time.</summary>
     private static (string Host, string Program) Command()

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Testbed.Core;
 using Testbed.Uffd;
@@ -21,7 +22,13 @@ public static class GuardProcess
     /// <param name="directory">The images and the journal.</param>
     /// <param name="deleteImages">Whether they were temporary.</param>
     /// <returns>The exit code: 0 when the target has all its memory.</returns>
-    public static int Run(int pid, int recorder, string directory, bool deleteImages)
+    public static int Run(int pid, int recorder, string directory, bool deleteImages) =>
+        Stand(recorder, saved => BringBack(pid, recorder, directory, deleteImages, saved));
+
+    /// <summary>Stands guard over any service. Standard input is the channel to it.</summary>
+    /// <param name="over">The process whose death is waited for.</param>
+    /// <param name="takeOver">Called when it died without saying that all is well, with the descriptors that it entrusted; gives the exit code.</param>
+    public static int Stand(int over, Func<IReadOnlyDictionary<int, UserFaultFd>, int> takeOver)
     {
         PosixSignalRegistration[] ignored =
         [
@@ -37,8 +44,9 @@ public static class GuardProcess
                 return 0;
             Save(saved, message);
         }
-        AwaitEnd(recorder);
-        int exitCode = BringBack(pid, recorder, directory, deleteImages, saved);
+        AwaitEnd(over);
+        Guard.SetPriority(Environment.ProcessId, ProcessPriorityClass.Normal);
+        int exitCode = takeOver(saved);
         GC.KeepAlive(ignored);
         return exitCode;
     }
@@ -69,7 +77,7 @@ public static class GuardProcess
             saved[message.Value] = new UserFaultFd(message.Descriptor);
     }
 
-    private static int BringBack(int pid, int recorder, string directory, bool deleteImages, Dictionary<int, UserFaultFd> saved)
+    private static int BringBack(int pid, int recorder, string directory, bool deleteImages, IReadOnlyDictionary<int, UserFaultFd> saved)
     {
         string what;
         bool well = true;

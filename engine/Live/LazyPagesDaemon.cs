@@ -36,6 +36,9 @@ public sealed record LazyPagesOptions
     /// <summary>How the program was called, for the trace.</summary>
     public string ToolCommandLine { get; init; } = "";
 
+    /// <summary>What this program is called with to stand guard over the daemon, and bring in the rest when that is killed; null: no guard.</summary>
+    public IReadOnlyList<string>? Guard { get; init; }
+
     /// <summary>Told what happens, from any thread: how bad (1 error to 4 debug), and a line.</summary>
     public Action<int, string> Log { get; init; } = static (_, _) => { };
 }
@@ -60,6 +63,11 @@ public sealed class LazyPagesDaemon : IDisposable
     private LiveRecorder? _recorder;
     private LiveService? _live;
     private MonotonicClock _clock;
+    private Guard? _guard;
+    private ChangeJournal? _journal;
+
+    // The processes run, and memory of theirs may be away.
+    private bool _owes;
 
     private LazyPagesDaemon(LazyPagesOptions options, ImageDirectory images, RestoreSocket socket) =>
         (_options, _images, _socket) = (options, images, socket);
@@ -100,21 +108,70 @@ public sealed class LazyPagesDaemon : IDisposable
     public void Run(Action? onTick, CancellationToken cancel)
     {
         Log(3, $"waiting for the restorer on {Path.Combine(_options.WorkPath, RestoreSocket.FileName)}");
+        StartGuard();
         _socket.Accept(cancel);
         foreach (PstreeEntry _ in _images.Processes)
             Take(_socket.ReceiveProcess(cancel));
+        if (_memory.Find(m => !_processes.Exists(p => p.SourcePid == m.Pid)) is { Pid: not 0 } missing)
+            throw new BadInputException($"the restorer did not hand process {missing.Pid} over; expected all of {string.Join(", ", _memory.Select(m => m.Pid))}");
+        _processes.Sort((a, b) => a.Space.CompareTo(b.Space));
         Start(cancel);
         _socket.AwaitFinished(EnsureServing, cancel);
         Log(3, $"restore finished after {_clock.Now - Instant.Zero}; {ResidentPages} of {TotalPages} pages are in");
+        _owes = true;
+        if (_journal is not null)
+            _journal.Phase = CapturePhase.Serving;
         _live!.Release();
         AwaitAll(onTick, cancel);
         End();
+        _owes = false;
+    }
+
+    /// <summary>
+    /// Brings in what is away when the daemon was killed: called in its guard, with the descriptors that were entrusted to it.
+    /// </summary>
+    /// <exception cref="BadInputException">The images or the journal cannot be read.</exception>
+    /// <exception cref="InvalidOperationException">The service failed.</exception>
+    public static void TakeOver(LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
+    {
+        using (ChangeJournal begun = ChangeJournal.Open(options.WorkPath))
+        {
+            if (begun.Phase != CapturePhase.Serving)
+                throw new BadInputException("the daemon was killed before the processes ran; CRIU takes the restore back");
+        }
+        options.Log(1, "the daemon was killed; its guard brings in what is away");
+        using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
+        using MappedImages? local = options.Connect is null ? new MappedImages(images) : null;
+        using (ChangeJournal journal = ChangeJournal.Open(options.WorkPath))
+        {
+            var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
+            List<ServedProcess> served = second.Served(saved);
+            MonotonicClock clock = MonotonicClock.Start();
+            using var live = new LiveService(
+                second.Service, SecondService.Transfer.Lanes, _ => ConnectLater(options), local, SecondService.Silent, clock, journal)
+            { DrainsWithFirst = false };
+            live.Continue(served, second.Spaces);
+            live.Drain();
+            AwaitAll(live, options, null, CancellationToken.None);
+            live.Stop();
+            live.CloseLanes(ClosePatience);
+            options.Log(1, $"all pages are in, {clock.Now - Instant.Zero} after the daemon was killed");
+        }
+        ChangeJournal.Delete(options.WorkPath);
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        // What it owes when it fails is brought in by the guard.
+        if (!_owes)
+        {
+            _guard?.Release();
+            ChangeJournal.Delete(_options.WorkPath);
+        }
         _live?.Dispose();
+        _journal?.Dispose();
+        _guard?.Dispose();
         _trace?.Dispose();
         foreach (ServedProcess process in _processes)
             process.Fd.Dispose();
@@ -149,9 +206,14 @@ public sealed class LazyPagesDaemon : IDisposable
             Log(4, $"process {process.Pid} is a zombie");
             return;
         }
-        _processes.Add(new ServedProcess(_processes.Count, (uint)process.Pid, fd));
-        if (!_memory.Exists(m => m.Pid == process.Pid))
+        // They come in any order; numbered as in the images, so that a guard knows whose is whose.
+        int space = _memory.FindIndex(m => m.Pid == process.Pid);
+        _processes.Add(new ServedProcess(space, (uint)process.Pid, fd));
+        if (space < 0)
             throw new BadInputException($"{_images.Path}: no memory of process {process.Pid}, which the restorer handed over; expected one of {string.Join(", ", _memory.Select(m => m.Pid))}");
+        if (_processes.Count(p => p.Space == space) > 1)
+            throw new BadInputException($"the restorer handed process {process.Pid} over twice");
+        _guard?.Entrust(space, fd);
         Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}");
     }
 
@@ -180,8 +242,8 @@ public sealed class LazyPagesDaemon : IDisposable
             return Volatile.Read(ref _live) is null ? null : Probed(_options.Connect!());
         }
         _live = new LiveService(
-            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _local, _recorder, _clock, null)
-        { DrainsWithFirst = false };
+            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _local, _recorder, _clock, _journal)
+        { DrainsWithFirst = false, OnForked = _guard is { } guard ? guard.Entrust : null };
         _live.Start([.. _processes]);
     }
 
@@ -200,6 +262,25 @@ public sealed class LazyPagesDaemon : IDisposable
                 Log(2, $"{e.Message}; trying again");
                 cancel.WaitHandle.WaitOne(200);
                 cancel.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    /// <summary>For a guard there is no end to its patience: without the server the processes lose memory.</summary>
+    private static PageLane ConnectLater(LazyPagesOptions options)
+    {
+        for (bool told = false; ;)
+        {
+            try
+            {
+                return options.Connect!();
+            }
+            catch (BadInputException e)
+            {
+                if (!told)
+                    options.Log(1, $"the page server is away ({e.Message}); trying again, for without it the processes would lose memory");
+                told = true;
+                Thread.Sleep(200);
             }
         }
     }
@@ -229,26 +310,44 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.LastLaneError})");
     }
 
-    private void AwaitAll(Action? onTick, CancellationToken cancel)
+    private void AwaitAll(Action? onTick, CancellationToken cancel) => AwaitAll(_live!, _options, onTick, cancel);
+
+    private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
     {
         bool away = false, draining = false;
-        while (!_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
+        while (!live.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
         {
             onTick?.Invoke();
             if (cancel.IsCancellationRequested && !draining)
             {
                 draining = true;
-                Log(2, "asked to end: everything that is away is brought in first");
-                _live.Drain();
+                options.Log(2, "asked to end: everything that is away is brought in first");
+                live.Drain();
             }
-            if (_live.ServerAway > Duration.Zero != away)
+            if (live.ServerAway > Duration.Zero != away)
             {
                 away = !away;
-                Log(away ? 1 : 2, away ? $"the page server is away ({_live.LastLaneError}); trying again, for without it the processes would lose memory" : "the page server is back");
+                options.Log(away ? 1 : 2, away ? $"the page server is away ({live.LastLaneError}); trying again, for without it the processes would lose memory" : "the page server is back");
             }
         }
-        if (_live.Failure is { } failure)
+        if (live.Failure is { } failure)
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
+    }
+
+    /// <summary>A guard in the way of nobody: where there can be none, the daemon serves as well.</summary>
+    private void StartGuard()
+    {
+        if (_options.Guard is null)
+            return;
+        try
+        {
+            _journal = ChangeJournal.Create(_options.WorkPath);
+            _guard = Guard.Start(_options.Guard);
+        }
+        catch (BadInputException e)
+        {
+            Log(2, $"no guard: {e.Message}");
+        }
     }
 
     private void End()

@@ -2,7 +2,6 @@ using Testbed.Core;
 using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Server;
 using Testbed.PageXfer.Xfer;
-using Testbed.Policies;
 using Testbed.Uffd;
 
 namespace Testbed.Live;
@@ -52,54 +51,24 @@ public static class Rescue
     {
         if (journal.Phase == CapturePhase.Evicting)
             target?.SettleEviction(journal);
-        if (journal.HasOverflown)
-            throw new BadInputException($"{directory}: the journal is incomplete, for its disk was full; which pages the program dropped meanwhile is not known");
         using ImageDirectory images = ImageDirectory.Open(directory);
         using var server = new PageServer(new PageServerOptions { Source = images });
         uint pid = (uint)journal.Pid;
-        PolicySpec policy = PolicyCatalog.Parse("demand");
-        var transfer = new TransferOptions { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 1 << 20 };
-        var service = new FaultService(transfer, map => policy.Create(new PolicyEnvironment(map, [], 0)), new Nobody());
-        service.AddSpace(0, images.LazyMemory(pid));
-        int spaces = Replay(journal, service);
+        var second = new SecondService([(pid, images.LazyMemory(pid))], journal, namesThreads: true);
         foreach (PageRange present in target?.PresentRegistered() ?? [])
-            service.Handle(new ServiceEvent(ServiceEventKind.Unmapped, default, 0, present));
+            second.Service.Handle(new ServiceEvent(ServiceEventKind.Unmapped, default, 0, present));
+        Dictionary<int, UserFaultFd> all = children.ToDictionary(c => c.Space, c => c.Fd);
         if (target is not null)
-            children.Insert(0, (0, target.Fd));
-        foreach (int lost in Enumerable.Range(0, spaces).Except(children.Select(c => c.Space)))
-            service.Handle(new ServiceEvent(ServiceEventKind.Exited, default, lost, default));
+            all[0] = target.Fd;
         using var live = new LiveService(
-            service, transfer.Lanes, _ => PageLane.Connect(server.EndPoint), null, new Nobody(), MonotonicClock.Start(), journal);
+            second.Service, SecondService.Transfer.Lanes, _ => PageLane.Connect(server.EndPoint), null, SecondService.Silent, MonotonicClock.Start(), journal);
         journal.Phase = CapturePhase.Serving;
-        live.Continue(children.Select(c => new ServedProcess(c.Space, pid, c.Fd)), spaces);
+        live.Continue(second.Served(all), second.Spaces);
         live.Drain();
         live.WaitUntilComplete(Timeout.InfiniteTimeSpan);
         live.Stop();
         if (live.Failure is { } failure)
             throw new InvalidOperationException($"the memory of process {pid} could not be brought back: {failure.Message}", failure);
         journal.Phase = CapturePhase.Finishing;
-    }
-
-    /// <summary>Tells a fresh service what became of the address spaces.</summary>
-    /// <returns>How many there were, living or not.</returns>
-    private static int Replay(ChangeJournal journal, FaultService service)
-    {
-        int spaces = 1;
-        foreach ((int space, UffdMessage message) in journal.ReadChanges())
-            service.Handle(LiveService.ChangeOf(message, space, message.Event == UffdEvent.Fork ? spaces++ : 0, default));
-        return spaces;
-    }
-
-    private sealed class Nobody : IServiceObserver, ILiveLog
-    {
-        public void OnRequested(Instant time, int space, PageRange range, Cause cause) { }
-
-        public void OnInstalled(in InstallRecord install) { }
-
-        public void OnResolved(in FaultRecord fault) { }
-
-        public void OnEvent(in ServiceEvent e) { }
-
-        public int OnNewThread(int tid) => tid;
     }
 }

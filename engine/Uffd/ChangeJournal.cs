@@ -68,11 +68,18 @@ public sealed unsafe class ChangeJournal : IDisposable
 
     /// <summary>Begins a journal in the directory of a capture's images.</summary>
     /// <exception cref="BadInputException">There is no room, or no right to write.</exception>
-    public static ChangeJournal Create(string directory, ProcessInfo target)
+    public static ChangeJournal Create(string directory, ProcessInfo target) =>
+        Create(directory, new Header { Magic = Magic, Pid = target.Pid, StartTime = target.StartTime, TargetFd = -1 });
+
+    /// <summary>Begins a journal of processes that somebody else restores.</summary>
+    /// <exception cref="BadInputException">There is no room, or no right to write.</exception>
+    public static ChangeJournal Create(string directory) => Create(directory, new Header { Magic = Magic, TargetFd = -1 });
+
+    private static ChangeJournal Create(string directory, Header header)
     {
         Delete(directory);
         var journal = new ChangeJournal(directory);
-        journal.AddFile(new Header { Magic = Magic, Pid = target.Pid, StartTime = target.StartTime, TargetFd = -1 });
+        journal.AddFile(header);
         return journal;
     }
 

@@ -31,6 +31,7 @@ static uint64_t area_pages;
 static int self, processes;
 static struct child children[MOST];
 static volatile sig_atomic_t spoilt;
+static char *wrong_page; /* shared by all processes: what the last one of them found */
 
 static uint64_t mix(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -53,15 +54,17 @@ static int good(int a, uint64_t n) {
     for (int w = 0; w < WORDS; w++)
         wrong |= p[w] ^ (k + w);
     if (wrong)
-        fprintf(stderr, "process %d, area %d, page %llu: %016llx\n", self, a, (unsigned long long)n, (unsigned long long)p[0]);
+        snprintf(wrong_page, PAGE, "area %d, page %llu: %016llx, expected %016llx", a, (unsigned long long)n, (unsigned long long)p[0], (unsigned long long)k);
     return wrong == 0;
 }
 
 static int zero(int a, uint64_t from, uint64_t to) {
     for (uint64_t n = from; n < to; n++)
         for (int w = 0; w < WORDS; w++)
-            if (page(a, n)[w])
+            if (page(a, n)[w]) {
+                snprintf(wrong_page, PAGE, "area %d, page %llu: expected zero", a, (unsigned long long)n);
                 return 0;
+            }
     return 1;
 }
 
@@ -106,9 +109,10 @@ static int forks(void) {
 static int moves(int a, uint64_t seed) {
     void *room = mmap(NULL, area_pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     void *there = mremap(area[a], area_pages * PAGE, area_pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, room);
-    if (there == MAP_FAILED)
+    if (there != MAP_FAILED)
+        area[a] = there;
+    else if (errno != EFAULT || munmap(room, area_pages * PAGE) != 0) /* EFAULT: it is in pieces, some of them registered and some not */
         return 0;
-    area[a] = there;
     return read_some(a, seed, 16);
 }
 
@@ -183,13 +187,13 @@ static void own(const char *line, char *to, size_t room) {
     unsigned long long seed;
     uint64_t sum = 0;
     if (sscanf(line, "CHURN %llu", &seed) == 1)
-        snprintf(to, room, churn(seed) ? "ok" : "error process %d: CHURN %llu: %s", self, seed, strerror(errno));
+        snprintf(to, room, churn(seed) ? "ok" : "error process %d: CHURN %llu: %s", self, seed, wrong_page);
     else if (strcmp(line, "FILL") == 0)
         snprintf(to, room, fill() ? "ok" : "error no memory");
     else if (strcmp(line, "CHECK") == 0 && read_all(&sum))
         snprintf(to, room, "%016llx", (unsigned long long)sum);
     else
-        snprintf(to, room, "error process %d: %s", self, line);
+        snprintf(to, room, "error process %d: %s: %s", self, line, wrong_page);
 }
 
 static void grow(void) {
@@ -259,6 +263,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "expected an address, a port, a number of pages, and 1 to %d processes with 768 pages each or more\n", MOST);
         return 2;
     }
+    wrong_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     name.sin_port = htons((uint16_t)atoi(argv[2]));
     signal(SIGALRM, on_alarm);
     signal(SIGPIPE, SIG_IGN);

@@ -6,12 +6,15 @@ using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Xfer;
 using Testbed.Policies;
 using Testbed.Traces;
+using Testbed.Uffd;
 
 namespace Testbed.Cli.Verbs;
 
 /// <summary>testbed lazy-pages</summary>
 internal static class LazyPagesVerb
 {
+    private const string Guarding = "--guarding";
+
     public static Command Create()
     {
         var criu = new CriuCommandLine();
@@ -23,16 +26,17 @@ internal static class LazyPagesVerb
         };
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
         var recording = new Option<string?>("--recording") { Description = "an earlier trace, for policies that go by one" };
+        var guarding = new Option<int?>(Guarding) { Hidden = true };
         var command = new Command("lazy-pages", """
             Take the place of criu lazy-pages: serve the page faults of the processes that criu restore --lazy-pages restores, and move
             the rest of their memory in the background. Ends when all is in; exit code 0 then, 1 when the restore failed. Asked to
-            end before (SIGTERM, Ctrl-C), it first brings in what is missing.
+            end before (SIGTERM, Ctrl-C), it first brings in what is missing; killed, a guard process beside it does.
 
             Examples:
               testbed lazy-pages -D images -o lazy.log -v4                                     and: criu restore --lazy-pages -D images ...
               testbed lazy-pages -D images --page-server --address 10.0.0.1 --port 9876 -d   and at the source: criu dump --lazy-pages ...
             """)
-        { remote, policy, trace, recording };
+        { remote, policy, trace, recording, guarding };
         criu.AddTo(command);
         command.SetAction(parsed =>
         {
@@ -41,7 +45,7 @@ internal static class LazyPagesVerb
             string? recorded = parsed.GetValue(recording);
             // Loaded once, and for the life of the process: lanes come and go.
             TlsCredentials? tls = server is null ? null : settings.LoadTls();
-            return CriuServer.Run(settings, host => Serve(host, new LazyPagesOptions
+            LazyPagesOptions OptionsFor(CriuServer host) => new()
             {
                 ImagesPath = settings.Images,
                 WorkPath = settings.Work,
@@ -50,10 +54,28 @@ internal static class LazyPagesVerb
                 Recording = recorded is null ? [] : Trace.Load(recorded).FirstTouches().Recording,
                 TracePath = parsed.GetValue(trace),
                 ToolCommandLine = "testbed " + string.Join(' ', Environment.GetCommandLineArgs().Skip(1)),
+                Guard = [.. Environment.GetCommandLineArgs().Skip(1), Guarding, $"{Environment.ProcessId}"],
                 Log = (level, line) => host.Log((LogLevel)level, line),
-            }));
+            };
+            return parsed.GetValue(guarding) is { } guarded
+                ? GuardProcess.Stand(guarded, saved => CriuServer.TakeOver(settings, host => TakeOver(host, OptionsFor(host), saved)))
+                : CriuServer.Run(settings, host => Serve(host, OptionsFor(host)));
         });
         return command;
+    }
+
+    private static int TakeOver(CriuServer host, LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
+    {
+        try
+        {
+            LazyPagesDaemon.TakeOver(options, saved);
+            return 0;
+        }
+        catch (Exception e) when (e is BadInputException or InvalidOperationException)
+        {
+            host.Log(LogLevel.Error, $"what is away could not be brought in: {e.Message}");
+            return 1;
+        }
     }
 
     private static int Serve(CriuServer host, LazyPagesOptions options)
