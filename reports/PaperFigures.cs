@@ -33,36 +33,40 @@ public static class PaperFigures
         foreach (var workload in workloads)
         {
             MemoryImage? image = context.Traces.FirstOrDefault(t => t.Workload == workload.Key)?.Image;
-            var all = new FigureData(workload.Key, [.. workload], image, policies) { Style = style };
+            var all = new FigureData(workload.Key, [.. workload], image, policies)
+            {
+                Style = style,
+                Fidelity = FidelityPair.Of([.. results.Where(r => r.Workload == workload.Key)]),
+            };
             string prefix = workloads.Count > 1 ? LatexTable.Label(workload.Key) + "-" : "";
             foreach (RunMode mode in workload.Select(s => s.Run.Mode).Distinct().Order())
             {
                 string suffix = mode == RunMode.Live ? "-live" : "";
                 foreach (IFigure figure in FigureList.OfOneMode)
-                    count += Save(figure, all.Only(mode), prefix + figure.Name + suffix);
+                    count += Save(figure, all.Only(mode), prefix + figure.Name + suffix, mode == RunMode.Live ? ", live" : "");
             }
             foreach (IFigure figure in FigureList.OfBothModes)
-                count += Save(figure, all, prefix + figure.Name);
+                count += Save(figure, all, prefix + figure.Name, "");
         }
         File.WriteAllText(Path.Combine(directory, "figures.tex"), tex.ToString());
         File.WriteAllText(Path.Combine(directory, "tables.tex"), origin + "% Needs \\usepackage{booktabs}.\n\n" + LatexTable.Format(summaries));
         return count;
 
-        int Save(IFigure figure, FigureData data, string name)
+        int Save(IFigure figure, FigureData data, string name, string of)
         {
             if (!figure.Applies(data))
                 return 0;
             FigureSheet sheet = figure.Draw(data);
-            FigureList.Save(sheet, Path.Combine(directory, name), figure.Title, context.Date, formats);
+            FigureList.Save(sheet, Path.Combine(directory, name), figure.Title + of, context.Date, formats);
             string star = sheet.PrintWidth > style.ColumnWidth ? "*" : "";
-            tex.Append($"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}}}\n  \\caption{{{LatexTable.Escape(figure.Title + ". " + figure.Caption)}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n\n");
+            tex.Append($"\\begin{{figure{star}}}\n  \\centering\n  \\includegraphics{{{name}}}\n  \\caption{{{LatexTable.Escape($"{figure.Title}{of}. {figure.Caption}")}}}\n  \\label{{fig:{name}}}\n\\end{{figure{star}}}\n\n");
             int written = 1;
             foreach (string link in data.Links.Count > 1 ? data.Links : [])
             {
                 FigureData one = data.Only(link);
                 if (!figure.Applies(one) || figure.Draw(one) is not { } column || column.PrintWidth > style.ColumnWidth)
                     continue;
-                FigureList.Save(column, Path.Combine(directory, $"{name}-{LatexTable.Label(link)}"), $"{figure.Title}, {FigureData.TitleOf(link)}", context.Date, formats);
+                FigureList.Save(column, Path.Combine(directory, $"{name}-{LatexTable.Label(link)}"), $"{figure.Title}{of}, {FigureData.TitleOf(link)}", context.Date, formats);
                 written++;
             }
             return written;

@@ -16,17 +16,35 @@ namespace Testbed.Cli;
 internal static class Experiment
 {
     /// <summary>The scenario with the policies of outside files: its own files', known from now on, and those of
-    /// <paramref name="files"/>, which join its policies where it does not name them.</summary>
+    /// <paramref name="files"/>, which join its policies where it does not name them. Lists of values (<c>n=4|16</c>) become a policy each.</summary>
     public static Scenario WithPolicies(Scenario scenario, IReadOnlyList<string> files)
     {
         _ = Options.AddPolicies(scenario.Resolve(scenario.PolicyFiles));
         IEnumerable<string> joining = Options.AddPolicies(files)
             .Where(name => !scenario.Policies.Any(p => PolicyNames(p).Contains(name)));
-        return scenario with { Policies = [.. scenario.Policies, .. joining] };
+        return scenario with { Policies = [.. scenario.Policies.SelectMany(Scenario.Expand).Distinct(), .. joining] };
     }
 
     /// <summary>The words in a policy as typed: the names of policies are among them.</summary>
     public static string[] PolicyNames(string policy) => Regex.Split(policy, "[^a-z0-9-]+");
+
+    /// <summary>A scenario's trace under all its policies over all its links.</summary>
+    /// <param name="scenario">It names the trace.</param>
+    /// <param name="calibration">What the host charges.</param>
+    /// <param name="recordings">Earlier traces for record-and-prefetch policies; none: those of the scenario, or else the trace itself.</param>
+    /// <exception cref="BadInputException">The scenario names no trace, or a file is not what it should be.</exception>
+    public static (Trace Trace, IReadOnlyList<RunResult> Results) ReplayTrace(Scenario scenario, Calibration calibration, IReadOnlyList<string>? recordings = null)
+    {
+        var trace = Trace.Load(TraceOf(scenario));
+        return (trace, Replay(TraceWorkload.From(trace), scenario, calibration,
+            Options.LoadRecordings(recordings is { Count: > 0 } ? recordings : scenario.Resolve(scenario.Recordings))));
+    }
+
+    /// <summary>The path of the trace that a scenario names.</summary>
+    /// <exception cref="BadInputException">It names none.</exception>
+    public static string TraceOf(Scenario scenario) =>
+        scenario.TraceFile ?? throw new BadInputException(
+            $"{Path.GetFileName(scenario.File)}: trace: missing; expected the trace to replay (live, figures --live and regress --against run its workload instead)");
 
     /// <summary>Every policy over every link, on all cores; in the order of the scenario, whichever is done first.</summary>
     /// <param name="workload">What is replayed.</param>
@@ -79,23 +97,33 @@ internal static class Experiment
 
     /// <summary>Writes the report and says where.</summary>
     public static void Report(
-        string directory, string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces,
-        IReadOnlyList<RunResult> results)
+        string directory, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces, IReadOnlyList<RunResult> results)
     {
-        string index = Reports.Report.Write(directory, ContextOf(title, command, scenario, calibration, traces), results);
+        string index = Reports.Report.Write(directory, ContextOf(scenario, calibration, traces), results);
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}");
     }
 
     /// <summary>What a report says about where its numbers come from.</summary>
-    public static ReportContext ContextOf(string title, string command, Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces)
+    public static ReportContext ContextOf(Scenario scenario, Calibration calibration, IReadOnlyList<Trace> traces) =>
+        ContextOf(scenario.Description, scenario.File, scenario.Seed) with
+        {
+            Traces = [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
+            Calibration = Describe(calibration),
+        };
+
+    /// <summary>The same, of what was measured and not replayed.</summary>
+    public static ReportContext ContextOf(string title, string file, ulong seed)
     {
         (string kernel, string cpu) = HostFacts.Read();
         string[] version = HostFacts.ToolVersion.Split('+', 2);
         return new ReportContext(
-            title, command, version.Length > 1 ? version[1] : "unknown", version[0], scenario.Seed, Path.GetFileName(scenario.File),
-            [.. traces.Select(t => new TraceProvenance(t.Header.Workload, Path.GetRelativePath(Environment.CurrentDirectory, t.Name), HashOf(t.Name), t.Image))],
-            kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", Describe(calibration), DateTimeOffset.UtcNow);
+            title, CommandLine(), version.Length > 1 ? version[1] : "unknown", version[0], seed, Path.GetFileName(file), [],
+            kernel, $"{cpu}, {Environment.ProcessorCount} CPUs", "", DateTimeOffset.UtcNow);
     }
+
+    /// <summary>What was typed, as a shell takes it.</summary>
+    private static string CommandLine() => string.Join(' ', ["./testbed", .. Environment.GetCommandLineArgs().Skip(1)
+        .Select(a => Regex.IsMatch(a, @"\A[\w./:=,+@%-]+\z") ? a : $"'{a.Replace("'", @"'\''", StringComparison.Ordinal)}'")]);
 
     private static string Describe(Calibration calibration) =>
         $"{calibration.Host}, {calibration.Date:yyyy-MM-dd}, median of {calibration.Repetitions}: {calibration.ToCosts()}";

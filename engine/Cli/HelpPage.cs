@@ -18,8 +18,10 @@ internal sealed class HelpPage : SynchronousCommandLineAction
           130  interrupted; what was taken is given back
 
         Help for one verb: testbed VERB --help
-        Completion in bash: source <(testbed completion)
+        Completion in bash, zsh and fish: testbed completion --help
         """;
+
+    private const string ExitCodes = "Exit codes: 0 done, 1 done with a finding, 2 bad input or impossible here, 130 interrupted.";
 
     private readonly HelpAction _inner;
 
@@ -33,6 +35,9 @@ internal sealed class HelpPage : SynchronousCommandLineAction
     {
         HelpOption option = root.Options.OfType<HelpOption>().Single();
         option.Action = new HelpPage((HelpAction)option.Action!);
+        // Those of Windows would be completed beside the verbs.
+        foreach (string alias in option.Aliases.Where(a => a.StartsWith('/')).ToList())
+            option.Aliases.Remove(alias);
     }
 
     /// <inheritdoc/>
@@ -48,6 +53,8 @@ internal sealed class HelpPage : SynchronousCommandLineAction
             output.WriteLine(examples + "\n");
         if (command is RootCommand)
             output.WriteLine(Footer);
+        else if (!command.Description!.Contains("Exit codes:", StringComparison.Ordinal))
+            output.WriteLine(ExitCodes + "\n");
         return result;
     }
 

@@ -74,7 +74,14 @@ internal static class Options
         files.Count == 0 ? [] : Load(files);
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static List<string> Load(IReadOnlyList<string> files) => [.. files.SelectMany(PolicyFile.Load)];
+    private static List<string> Load(IReadOnlyList<string> files) => [.. files.SelectMany(file =>
+    {
+        // Several scenarios of a sweep may name the same one.
+        string path = Path.GetFullPath(file);
+        return s_loaded.TryGetValue(path, out IReadOnlyList<string>? names) ? names : s_loaded[path] = PolicyFile.Load(file);
+    })];
+
+    private static readonly Dictionary<string, IReadOnlyList<string>> s_loaded = [];
 
     /// <summary>The first touches of one trace or several; null for none.</summary>
     public static IReadOnlyList<PageNumber>? LoadRecordings(IReadOnlyList<string> files) => files.Count switch

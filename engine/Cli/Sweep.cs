@@ -23,7 +23,8 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
 
     private sealed record Cell(string Key, int Scenario, PolicySpec Policy, LinkSpec Link, ulong Seed);
 
-    private sealed record Input(Scenario Scenario, ReplayWorkload Workload, Calibration Calibration, string Identity, Dictionary<string, LinkBound> Bounds);
+    private sealed record Input(
+        Scenario Scenario, ReplayWorkload Workload, IReadOnlyList<PageNumber>? Recording, Calibration Calibration, string Identity, Dictionary<string, LinkBound> Bounds);
 
     /// <summary>Runs it; the files are <c>sweep.csv</c>, <c>sweep.parquet</c> and the journal <c>sweep.journal</c>.</summary>
     /// <param name="files">Scenarios.</param>
@@ -57,16 +58,18 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
                 _outside[name] = Experiment.HashOf(outside);
         }
         scenario = Experiment.WithPolicies(scenario, policyFiles);
-        string path = scenario.TraceFile ?? throw new BadInputException($"{file}: trace: missing; expected the trace to replay");
+        string path = Experiment.TraceOf(scenario);
+        IReadOnlyList<string> recordings = scenario.Resolve(scenario.Recordings);
         Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
         ReplayWorkload workload = TraceWorkload.From(Trace.Load(path));
         HostCosts costs = calibration.ToCosts();
-        // What a result depends on beside its policy, link and seed: trace, costs, transfer settings, and the code itself.
-        string identity = string.Join('|', Experiment.HashOf(path), string.Join(' ', costs.LocalDelays.Nanoseconds), string.Join(' ', costs.ShapedDelays.Nanoseconds),
+        // What a result depends on beside its policy, link and seed: trace, recordings, outside policies, costs, transfer settings, and the code itself.
+        IEnumerable<string> files = [path, .. recordings, .. scenario.Resolve(scenario.PolicyFiles)];
+        string identity = string.Join('|', string.Join(' ', files.Select(Experiment.HashOf)), string.Join(' ', costs.LocalDelays.Nanoseconds), string.Join(' ', costs.ShapedDelays.Nanoseconds),
             costs, scenario.Transfer, Code(typeof(FaultService)), Code(typeof(PolicySpec)), Code(typeof(Simulation)), Code(typeof(Trace)), Code(typeof(SweepRow)));
         Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
             link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
-        return new Input(scenario, workload, calibration, identity, bounds);
+        return new Input(scenario, workload, Options.LoadRecordings(recordings), calibration, identity, bounds);
     }
 
     /// <summary>The compiler's name of an assembly's content.</summary>
@@ -74,7 +77,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
 
     private IEnumerable<Cell> CellsOf(Input input, int scenario, int seeds)
     {
-        PolicySpec[] policies = [.. input.Scenario.Policies.SelectMany(Scenario.Expand).Distinct().Select(PolicyCatalog.Parse)];
+        PolicySpec[] policies = [.. input.Scenario.Policies.Select(PolicyCatalog.Parse)];
         return
             from link in input.Scenario.Links
             from policy in policies
@@ -109,6 +112,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
                     Transfer = Experiment.TransferFor(input.Scenario, cell.Policy),
                     Costs = costs[cell.Scenario],
                     Seed = cell.Seed,
+                    Recording = input.Recording,
                     Bound = input.Bounds[cell.Link.Text],
                 });
                 SweepRow row = SweepRow.Of(cell.Key, input.Scenario.Name, cell.Seed, result);

@@ -50,6 +50,8 @@ public sealed class FigureSheet
         return plot;
     }
 
+    internal void RemovePanel(Plot plot) => _panels.RemoveAll(p => p.Plot == plot);
+
     /// <summary>A text; x and y are its baseline's left, middle or right.</summary>
     internal void Text(string text, float x, float y, SKTextAlign align = SKTextAlign.Left, bool bold = false, float turn = 0)
     {
@@ -62,6 +64,13 @@ public sealed class FigureSheet
             canvas.DrawText(text, x, y, align, font, paint);
             canvas.Restore();
         });
+    }
+
+    /// <summary>The width of the widest of these.</summary>
+    internal static float TextWidth(IEnumerable<string> texts, bool bold)
+    {
+        using SKFont font = Font(bold);
+        return texts.Max(t => font.MeasureText(t));
     }
 
     /// <summary>A legend in centred rows from <paramref name="top"/> on.</summary>

@@ -83,9 +83,9 @@ public sealed partial class FigureData
     /// <summary>The links as headings.</summary>
     internal IReadOnlyList<string> LinkTitles => [.. Links.Select(TitleOf)];
 
-    /// <summary>A link as a paper writes it: <c>10 Gbit/s, 50 µs</c>.</summary>
-    internal static string TitleOf(string link) =>
-        UnitAfterNumber().Replace(link, "$1 $2").Replace(",", ", ", StringComparison.Ordinal).Replace(" us", " µs", StringComparison.Ordinal);
+    /// <summary>A link as a paper writes it: <c>10 Gbit/s, 50 µs</c>; a short name as it is.</summary>
+    internal static string TitleOf(string link) => !link.Contains(',', StringComparison.Ordinal) ? link
+        : UnitAfterNumber().Replace(link, "$1 $2").Replace(",", ", ", StringComparison.Ordinal).Replace(" us", " µs", StringComparison.Ordinal);
 
     [GeneratedRegex("([0-9])([A-Za-z])")]
     private static partial Regex UnitAfterNumber();

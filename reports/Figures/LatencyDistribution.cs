@@ -15,7 +15,7 @@ public sealed class LatencyEcdf : IFigure
     /// <inheritdoc/>
     public string Caption =>
         "Share of the faults that waited for a page and were answered within the time on the (logarithmic) x axis; each link has its own range. Further left is better. " +
-        "Each policy has its own faults: one that prefetches well has few left, and those may be the slow ones; read it together with total stall.";
+        "A policy without a fault has no line. Each policy has its own faults: one that prefetches well has few left, and those may be the slow ones; read it together with total stall.";
 
     /// <inheritdoc/>
     public bool Applies(FigureData data) => data.Summaries.Any(s => s.Run.Latencies.Count > 0);

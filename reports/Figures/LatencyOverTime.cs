@@ -16,7 +16,7 @@ public sealed class LatencyOverTime : IFigure
 
     /// <inheritdoc/>
     public string Caption =>
-        $"Median (line) and longest (dots) of the faults that were answered in each of {Steps} steps of time since resume; both axes are logarithmic, each link has its own range. " +
+        $"Median (line) and longest (marks, where it is more than 5 % above) of the faults that were answered in each of {Steps} steps of time since resume; both axes are logarithmic, each link has its own range. " +
         "A line ends where the policy has no more faults.";
 
     /// <inheritdoc/>
@@ -41,7 +41,7 @@ public sealed class LatencyOverTime : IFigure
             foreach (var line in lines)
             {
                 foreach ((double x, double median, double longest) in line.Steps.Where(b => b.Longest - b.Median > 0.02))
-                    grid[0, c].Add.Marker(x, longest, MarkerShape.FilledSquare, 2, line.Style.Color);
+                    grid[0, c].Add.Marker(x, longest, line.Style.Marker, 3, line.Style.Color);
             }
             foreach (var line in lines)
                 Curve.Add(grid[0, c], [.. line.Steps.Select(b => new Coordinates(b.X, b.Median))], line.Style, left, (right - left) / grid.PanelWidth, 0.02);

@@ -37,12 +37,13 @@ internal static class Palette
     public static SeriesStyle Series(int i) =>
         new(s_colors[i % s_colors.Length], s_patterns[i % s_patterns.Length], s_markers[i % s_markers.Length]);
 
+    /// <summary>The darker, the more it cost: told apart in grey too.</summary>
     public static Color Of(Cause cause) => Color.FromHex(cause switch
     {
         Cause.Demand => "#D55E00",
-        Cause.Prefetch => "#0072B2",
+        Cause.Prefetch => "#56B4E9",
         Cause.Zero => "#009E73",
-        _ => "#ABABAB",
+        _ => "#C4C4C4",
     });
 }
 

@@ -61,6 +61,17 @@ internal sealed class PanelGrid
     public void YLabel(string text) =>
         Sheet.Text(text, 9, (_top + Sheet.Height - 28) / 2, SKTextAlign.Center, turn: -90);
 
+    /// <summary>A label for the vertical axis of one row.</summary>
+    public void YLabel(string text, int row) =>
+        Sheet.Text(text, 9, Y(row) + (_panelHeight / 2), SKTextAlign.Center, turn: -90);
+
+    /// <summary>A heading of one panel.</summary>
+    public void Title(int row, int column, string text) =>
+        Sheet.Text(text, X(column) + (_panelWidth / 2), Y(row) - 4, SKTextAlign.Center, bold: true);
+
+    /// <summary>Takes a panel out, where there is nothing to show: the last row may not be full.</summary>
+    public void Remove(int row, int column) => Sheet.RemovePanel(_plots[row, column]);
+
     /// <summary>Hides the tick labels of all but the leftmost panels, where the axis is shared.</summary>
     public void ShareY()
     {

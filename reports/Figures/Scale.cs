@@ -63,15 +63,15 @@ internal static class Scale
            select at,
     ];
 
-    /// <summary>Round ticks of a linear axis from 0, the last one with the unit.</summary>
-    public static NumericManual LinearTicks(double high, int most, string unit)
+    /// <summary>Round ticks of a linear axis from 0, the last one with the unit where there is one.</summary>
+    public static NumericManual LinearTicks(double high, int most, string unit = "")
     {
         var ticks = new NumericManual();
         double power = Math.Pow(10, Math.Floor(Math.Log10(high / most)));
         double step = s_round.Select(m => m * power).First(s => high / s <= most);
         int count = (int)Math.Floor(high / step * 1.0000001);
         for (int i = 0; i <= count; i++)
-            ticks.AddMajor(i * step, (i * step).ToString("0.######", CultureInfo.InvariantCulture) + (i == count ? " " + unit : ""));
+            ticks.AddMajor(i * step, (i * step).ToString("#,0.######", CultureInfo.InvariantCulture) + (i == count && unit.Length > 0 ? " " + unit : ""));
         return ticks;
     }
 
@@ -94,5 +94,5 @@ internal static class Scale
     };
 
     private static string Number(double v) =>
-        v.ToString(v < 9.995 ? "0.##" : v < 99.95 ? "0.#" : "0", CultureInfo.InvariantCulture);
+        v.ToString(v < 9.995 ? "0.##" : v < 99.95 ? "0.#" : "#,0", CultureInfo.InvariantCulture);
 }

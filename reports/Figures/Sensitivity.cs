@@ -4,10 +4,10 @@ using Testbed.Reports.Statistics;
 
 namespace Testbed.Reports.Figures;
 
-/// <summary>Total stall as one option of a policy varies: a panel per policy and option, a line per link.</summary>
+/// <summary>Total stall as one option of a policy varies: a panel per policy and option, three in a row, a line per link.</summary>
 public sealed class Sensitivity : IFigure
 {
-    private const float Height = 105;
+    private const int MostColumns = 3;
 
     private sealed record Variants(string Policy, string Option, IReadOnlyList<(double Value, string Text)> Values);
 
@@ -19,7 +19,7 @@ public sealed class Sensitivity : IFigure
 
     /// <inheritdoc/>
     public string Caption =>
-        "Total stall (logarithmic) as one option of a policy takes other values, all else the same. A flat line means that the choice does not matter. " +
+        "Total stall (logarithmic) as one option of a policy, named in the heading, takes other values, all else the same. A flat line means that the choice does not matter. " +
         "Where a value was run three times or more, the bar is the 95 % bootstrap interval of the median.";
 
     /// <inheritdoc/>
@@ -31,14 +31,16 @@ public sealed class Sensitivity : IFigure
         List<Variants> panels = Find(data);
         SeriesStyle[] styles = [.. data.Links.Select((_, i) => Palette.Series(i))];
         LegendEntry[] legend = [.. data.LinkTitles.Select((title, i) => new LegendEntry(title, styles[i]))];
-        var grid = new PanelGrid(data.Style, legend, [.. panels.Select(p => p.Policy)], [""], Height, left: 44);
+        int columns = Math.Min(panels.Count, MostColumns), rows = (panels.Count + columns - 1) / columns;
+        var grid = new PanelGrid(data.Style, legend, [.. Enumerable.Repeat("", columns)], [.. Enumerable.Repeat("", rows)], rows > 2 ? 62 : 105, left: 44, gapY: 34);
         var stalls = panels.SelectMany(p => p.Values).SelectMany(v => data.Summaries.Where(s => s.Run.Policy == v.Text)).Select(s => (double)s.Run.TotalStall.Nanoseconds);
         (double low, double high) = Scale.LogRange(stalls, 0.06, 0.06);
         for (int c = 0; c < panels.Count; c++)
         {
-            Plot plot = grid[0, c];
-            // Doublings stand equally far apart; an option that may be 0 has a linear axis.
-            Func<double, double> x = panels[c].Values.All(v => v.Value > 0) ? Math.Log2 : v => v;
+            Plot plot = grid[c / columns, c % columns];
+            grid.Title(c / columns, c % columns, $"{panels[c].Policy}, {panels[c].Option}");
+            // Doublings stand equally far apart; where there is a 0, but for the first ones.
+            Func<double, double> x = panels[c].Values.All(v => v.Value > 0) ? Math.Log2 : v => v >= 0 ? Math.Log2(v + 1) : v;
             var lines = data.Links.Select((link, l) => (Style: styles[l], Points: panels[c].Values
                 .SelectMany(v => data.On(link).Where(s => s.Run.Policy == v.Text && s.Run.TotalStall.Nanoseconds > 0).Select(s => (X: x(v.Value), Summary: s))).ToList())).ToList();
             // Dots first: ScottPlot's paint keeps the dashes of a line, and gives them to the dots behind it.
@@ -52,8 +54,10 @@ public sealed class Sensitivity : IFigure
             plot.Axes.Bottom.SetTicks([.. labelled.Select(v => x(v.Value))], [.. labelled.Select(v => v.Value.ToString("0.####", CultureInfo.InvariantCulture))]);
             plot.Axes.Left.TickGenerator = Scale.LogTicks(low, high, Scale.Time, 6);
         }
+        for (int c = panels.Count; c < rows * columns; c++)
+            grid.Remove(rows - 1, c % columns);
         grid.ShareY();
-        grid.XLabel(string.Join(", ", panels.Select(p => p.Option).Distinct()));
+        grid.XLabel("value of the option");
         grid.YLabel("total stall");
         return grid.Sheet;
     }

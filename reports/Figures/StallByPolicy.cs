@@ -39,7 +39,7 @@ public sealed class StallByPolicy : IFigure
             plot.Axes.Bottom.TickGenerator = Scale.LogTicks(left, right, Scale.Time, grid.Labels());
         }
         grid.ShareY();
-        grid.XLabel("total stall");
+        grid.XLabel("total stall (log scale)");
         return grid.Sheet;
     }
 

@@ -54,14 +54,14 @@ public sealed class StallHeatMap : IFigure
         double share = Math.Clamp(Math.Log10(Math.Max(1, stall / best)) / Decades, 0, 1);
         var field = plot.Add.Rectangle(x - 0.49, x + 0.49, y - 0.48, y + 0.48);
         (field.FillColor, field.LineWidth) = (s_none.MixedWith(s_full, share), 0);
-        Color ink = share > 0.62 ? s_light : s_dark;
+        Color ink = share > 0.74 ? s_light : s_dark;
         // What reads the same is the same.
         bool isBest = Scale.Time(stall) == Scale.Time(best);
         AddText(plot, Scale.Time(stall), x, y + 0.2, ink, isBest);
         AddText(plot, isBest ? "best" : Times(stall / best), x, y - 0.22, ink, false);
     }
 
-    private static string Times(double times) => times.ToString(times < 9.995 ? "0.##" : times < 99.95 ? "0.#" : "0", CultureInfo.InvariantCulture) + "×";
+    private static string Times(double times) => times.ToString(times < 9.995 ? "0.##" : times < 99.95 ? "0.#" : "#,0", CultureInfo.InvariantCulture) + "×";
 
     private static void AddText(Plot plot, string text, double x, double y, Color ink, bool bold)
     {

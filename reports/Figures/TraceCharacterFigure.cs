@@ -16,11 +16,12 @@ public static class TraceCharacterFigure
     /// <summary>What is seen, and how to read it.</summary>
     public const string Caption =
         "A row per workload. First touches over time: the rate in 60 parts of the run, scaled to its highest. Think time: the share of first touches " +
-        "that came sooner after the thread's last one than x. Runs: the share of touched pages that lie in runs of consecutive touched pages of at most x. Shares: " +
+        "that came sooner after the thread's last one than x. Runs: the share of touched pages that lie in runs of consecutive touched pages of at most x. Shares, from the top: " +
         "of the pages that were away, those touched; Jaccard index of the pages that two captures of one process touched; pages away that zstd halves, and all-zero ones.";
 
-    private const float RowHeight = 21, Gap = 6, Left = 92, Top = 34, Bottom = 26, PanelGap = 12;
-    private static readonly float[] s_widths = [96, 88, 88, 92];
+    private const float RowHeight = 21, Gap = 6, Top = 34, Bottom = 26, PanelGap = 12, Right = 14;
+    private static readonly float[] s_shareOfWidth = [0.265f, 0.24f, 0.24f, 0.255f];
+    private static readonly LinePattern s_dashes = new([2.5f, 1.2f], 0, "dash");
     private static readonly Color s_first = Color.FromHex("#0072B2"), s_second = Color.FromHex("#D55E00");
 
     /// <summary>Draws it.</summary>
@@ -30,26 +31,30 @@ public static class TraceCharacterFigure
         var sheet = new FigureSheet(FigureStyle.Report, column: false) { Height = Top + (rows.Count * (RowHeight + Gap)) + Bottom };
         LegendEntry[] legend =
         [
-            new("first capture", new(s_first, LinePattern.Solid, default)), new("second, same process", new(s_second, LinePattern.Solid, default)),
+            new("first capture", new(s_first, LinePattern.Solid, default)), new("second, same process", new(s_second, s_dashes, default)),
             .. s_shares.Select(s => new LegendEntry(s.Name, new(s.Color, default, default), MarkerShape.FilledSquare)),
         ];
         sheet.Legend(legend, 3);
-        string[] titles = ["first touches over time", "think time", "touched runs, in pages", "shares"];
+        float left = 12 + FigureSheet.TextWidth(rows.Select(NameOf), bold: true), room = sheet.Width - left - (3 * PanelGap) - Right;
+        float[] widths = [.. s_shareOfWidth.Select(s => s * room)];
+        float X(int column) => left + widths[..column].Sum() + (PanelGap * column);
+        string[] titles = ["first touches over time", "think time, ECDF", "run of pages, CDF", "shares"];
         for (int c = 0; c < titles.Length; c++)
-            sheet.Text(titles[c], X(c) + (s_widths[c] / 2), Top - 6, SKTextAlign.Center, bold: true);
+            sheet.Text(titles[c], X(c) + (widths[c] / 2), Top - 6, SKTextAlign.Center, bold: true);
         for (int r = 0; r < rows.Count; r++)
         {
             (TraceCharacter first, TraceCharacter? second) = rows[r];
             float y = Top + (r * (RowHeight + Gap));
             bool last = r == rows.Count - 1;
-            sheet.Text(second is null ? first.Name : first.Header.Workload, Left - 8, y + 9, SKTextAlign.Right, bold: true);
-            sheet.Text($"{Scale.Count(first.Touched)} in {first.Duration}", Left - 8, y + 18, SKTextAlign.Right);
-            Plot[] panels = [.. Enumerable.Range(0, 4).Select(c => sheet.AddPanel(X(c), y, s_widths[c], RowHeight))];
-            foreach ((TraceCharacter trace, Color color) in Both(first, second))
+            sheet.Text(NameOf(rows[r]), left - 8, y + 9, SKTextAlign.Right, bold: true);
+            sheet.Text($"{Scale.Count(first.Touched)} in {first.Duration}", left - 8, y + 18, SKTextAlign.Right);
+            Plot[] panels = [.. Enumerable.Range(0, 4).Select(c => sheet.AddPanel(X(c), y, widths[c], RowHeight))];
+            // The second on top: between its dashes the first is seen where both are the same.
+            foreach ((TraceCharacter trace, Color color, LinePattern pattern) in Both(first, second))
             {
-                AddRate(panels[0], trace, color, trace == first);
-                AddSteps(panels[1], [.. trace.SortedThinkNanoseconds.Select(t => Scale.Log(t))], 1, color);
-                AddSteps(panels[2], [.. trace.SortedRunPages.Select(p => Math.Log10(p))], 0, color);
+                AddRate(panels[0], trace, color, pattern, trace == first);
+                AddSteps(panels[1], [.. trace.SortedThinkNanoseconds.Select(t => Scale.Log(t))], 1, color, pattern);
+                AddSteps(panels[2], [.. trace.SortedRunPages.Select(p => Math.Log10(p))], 0, color, pattern);
             }
             AddShares(panels[3], first, second);
             Axis(panels[0], 0, TraceCharacter.RateBins, last, [(0, "0"), (TraceCharacter.RateBins, "end")]);
@@ -63,7 +68,7 @@ public static class TraceCharacterFigure
     private static readonly (string Name, Color Color)[] s_shares =
         [("touched", s_first), ("Jaccard", Color.FromHex("#009E73")), ("halved by zstd", Color.FromHex("#E69F00")), ("all zero", Palette.Muted)];
 
-    private static float X(int column) => Left + s_widths[..column].Sum() + (PanelGap * column);
+    private static string NameOf((TraceCharacter First, TraceCharacter? Second) row) => row.Second is null ? row.First.Name : row.First.Header.Workload;
 
     private static List<(TraceCharacter, TraceCharacter?)> Pair(IReadOnlyList<TraceCharacter> traces)
     {
@@ -81,10 +86,10 @@ public static class TraceCharacterFigure
         return rows;
     }
 
-    private static IEnumerable<(TraceCharacter, Color)> Both(TraceCharacter first, TraceCharacter? second) =>
-        second is null ? [(first, s_first)] : [(second, s_second), (first, s_first)];
+    private static IEnumerable<(TraceCharacter, Color, LinePattern)> Both(TraceCharacter first, TraceCharacter? second) =>
+        second is null ? [(first, s_first, LinePattern.Solid)] : [(first, s_first, LinePattern.Solid), (second, s_second, s_dashes)];
 
-    private static void AddRate(Plot plot, TraceCharacter trace, Color color, bool filled)
+    private static void AddRate(Plot plot, TraceCharacter trace, Color color, LinePattern pattern, bool filled)
     {
         double most = Math.Max(1, trace.TouchesOverTime.Max());
         Coordinates[] points = [new(0, 0), .. trace.TouchesOverTime.SelectMany((n, i) => new Coordinates[] { new(i, n / most), new(i + 1, n / most) }), new(TraceCharacter.RateBins, 0)];
@@ -93,7 +98,7 @@ public static class TraceCharacterFigure
             var area = plot.Add.Polygon(points);
             (area.FillColor, area.LineWidth) = (color.WithAlpha(0.25), 0);
         }
-        AddLine(plot, points, color);
+        AddLine(plot, points, color, pattern);
     }
 
     /// <summary>A distribution function. Each value weighs one, or, for lengths, as much as itself.</summary>
@@ -101,7 +106,8 @@ public static class TraceCharacterFigure
     /// <param name="values">Sorted places on the axis.</param>
     /// <param name="weight">1: each counts once; 0: each counts ten to its power, the pages of a run.</param>
     /// <param name="color">Of the line.</param>
-    private static void AddSteps(Plot plot, double[] values, int weight, Color color)
+    /// <param name="pattern">Of the line.</param>
+    private static void AddSteps(Plot plot, double[] values, int weight, Color color, LinePattern pattern)
     {
         const int Points = 200;
         double Weigh(double value) => weight == 1 ? 1 : Math.Pow(10, value);
@@ -117,13 +123,13 @@ public static class TraceCharacterFigure
             points.Add(new(value, points[^1].Y));
             points.Add(new(value, drawn));
         }
-        AddLine(plot, [.. points, new(9, 1)], color);
+        AddLine(plot, [.. points, new(9, 1)], color, pattern);
     }
 
-    private static void AddLine(Plot plot, Coordinates[] points, Color color)
+    private static void AddLine(Plot plot, Coordinates[] points, Color color, LinePattern pattern)
     {
         var line = plot.Add.ScatterLine(points);
-        (line.LineColor, line.LineWidth) = (color, 0.9f);
+        (line.LineColor, line.LinePattern, line.LineWidth) = (color, pattern, 0.9f);
     }
 
     private static void AddShares(Plot plot, TraceCharacter first, TraceCharacter? second)

@@ -10,7 +10,7 @@ public readonly record struct LiveNumber(string Policy, string Link, GateMetric 
 /// <summary>
 /// The statistical gate, for what was measured. A (before) and B (after) take turns, so that what the machine does meanwhile meets
 /// both. After some rounds it looks: a number is <em>worse</em> when its median rose by more than the threshold and a permutation test of the
-/// medians says p &lt; 0.01, corrected for all numbers (Holm) and all looks (Bonferroni); it is <em>same or better</em> when the upper
+/// rank sums says p &lt; 0.01, corrected for all numbers (Holm) and all looks (Bonferroni); it is <em>same or better</em> when the upper
 /// 95 % bootstrap bound of the rise lies below the threshold. What is neither needs as many rounds again, and after the last look it
 /// could not be told.
 /// </summary>
@@ -53,7 +53,7 @@ public sealed class LiveGate
             lines = Look();
         }
         string method = string.Create(CultureInfo.InvariantCulture,
-            $"live, {Rounds} interleaved rounds: permutation test of medians, p < {Alpha:0.##} after Holm over {_keys.Count} numbers and Bonferroni over {Looks} looks, and a rise above {Threshold * 100:0.#} %");
+            $"live, {Rounds} interleaved rounds: permutation test of rank sums, p < {Alpha:0.##} after Holm over {_keys.Count} numbers and Bonferroni over {Looks} looks, and a rise of the median above {Threshold * 100:0.#} %");
         return new GateResult(scenario, method, lines, []);
     }
 

@@ -28,8 +28,9 @@ public static class Comparison
     }
 
     /// <summary>
-    /// Two-sided p value of a permutation test of the difference of medians (nearest rank), by random permutations; the
-    /// observed one counts among them, so that p is never zero (Phipson and Smyth, 2010).
+    /// Two-sided p value of a permutation test of the rank sums (Mann-Whitney's statistic without its approximation, so that it holds for a
+    /// few values a side), by random permutations; the observed one counts among them, so that p is never zero (Phipson and Smyth, 2010).
+    /// Ranks rather than medians: five values a side that do not overlap are enough to tell, where medians need ten.
     /// </summary>
     /// <param name="a">One number per run.</param>
     /// <param name="b">One number per run.</param>
@@ -39,22 +40,22 @@ public static class Comparison
     public static double Permutation(IReadOnlyList<double> a, IReadOnlyList<double> b, ulong seed, int permutations = 9_999)
     {
         RequireValues(a, b);
-        // Sorted once: a permutation then only moves the labels, and a walk along them finds both medians.
-        (double Value, bool OfA)[] all = [.. a.Select(v => (v, true)), .. b.Select(v => (v, false))];
-        Array.Sort(all, (x, y) => x.Value.CompareTo(y.Value));
-        double[] values = [.. all.Select(v => v.Value)];
-        bool[] ofA = [.. all.Select(v => v.OfA)];
-        double observed = Difference(values, ofA, a.Count);
+        // Twice the rank, for ties have halves: whole numbers, whose sums are exact in any order.
+        long[] ranks = [.. ArrayStatistics.RanksInplace([.. a, .. b], RankDefinition.Average).Select(r => (long)(2 * r))];
+        long expected = (long)a.Count * (ranks.Length + 1);
+        long observed = Math.Abs(ranks.Take(a.Count).Sum() - expected);
         var random = new Xoshiro256StarStar(unchecked((int)(seed ^ (seed >> 32))), threadSafe: false);
         int asFar = 1;
         for (int p = 0; p < permutations; p++)
         {
-            for (int i = ofA.Length - 1; i > 0; i--)
+            long sum = 0;
+            for (int i = 0; i < a.Count; i++)
             {
-                int other = random.Next(i + 1);
-                (ofA[i], ofA[other]) = (ofA[other], ofA[i]);
+                int other = random.Next(i, ranks.Length);
+                (ranks[i], ranks[other]) = (ranks[other], ranks[i]);
+                sum += ranks[i];
             }
-            if (Difference(values, ofA, a.Count) >= observed)
+            if (Math.Abs(sum - expected) >= observed)
                 asFar++;
         }
         return (double)asFar / (permutations + 1);
@@ -88,21 +89,6 @@ public static class Comparison
             corrected[i] = highest;
         }
         return corrected;
-    }
-
-    /// <summary>How far the medians lie apart: of the values with the label, <paramref name="countA"/> of them, and of those without.</summary>
-    private static double Difference(double[] sorted, bool[] ofA, int countA)
-    {
-        int toA = (countA + 1) / 2, toB = (sorted.Length - countA + 1) / 2;
-        (double medianA, double medianB) = (0, 0);
-        for (int i = 0; toA > 0 || toB > 0; i++)
-        {
-            if (ofA[i] && --toA == 0)
-                medianA = sorted[i];
-            else if (!ofA[i] && --toB == 0)
-                medianB = sorted[i];
-        }
-        return Math.Abs(medianA - medianB);
     }
 
     private static void RequireValues(IReadOnlyList<double> a, IReadOnlyList<double> b)

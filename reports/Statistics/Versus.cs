@@ -10,7 +10,7 @@ namespace Testbed.Reports.Statistics;
 /// <param name="Delta">Cliff's delta of the fault latencies: how much more often one of the policy is longer than one of the baseline than
 /// shorter, -1 to 1; null when a side has none.</param>
 /// <param name="P">p value, corrected (Holm) for all policies of the group; null when a side has nothing to test.</param>
-/// <param name="ByRuns">Whether <paramref name="P"/> is of a permutation test of the medians of total stall over runs, or else of a
+/// <param name="ByRuns">Whether <paramref name="P"/> is of a permutation test of the rank sums of total stall over runs, or else of a
 /// Mann-Whitney test of the fault latencies.</param>
 public sealed record Versus(Summary Summary, Summary Baseline, double? StallRatio, Interval? RatioInterval, double? Delta, double? P, bool ByRuns)
 {

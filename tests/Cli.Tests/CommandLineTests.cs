@@ -111,7 +111,8 @@ public sealed partial class CommandLineTests
     [Test]
     public void CompletionKnowsVerbsAndPolicies()
     {
-        Assert.That(TestbedProgram.Run("completion").Output, Does.Contain("complete -o default -F _testbed testbed"));
+        foreach (string shell in (string[])["bash", "zsh", "fish"])
+            Assert.That(TestbedProgram.Run("completion", shell).Output, Does.Contain("[suggest:").And.Contain("_testbed"), shell);
         Assert.That(TestbedProgram.Run("[suggest:13]", "testbed regre").Output.Split('\n'), Does.Contain("regress"));
         Assert.That(TestbedProgram.Run("[suggest:32]", "testbed replay x.trace --policy ").Output.Split('\n'), Does.Contain("next-n"));
     }
@@ -162,6 +163,24 @@ public sealed partial class CommandLineTests
         Assert.That(first.Count(b => b == '\n'), Is.GreaterThan(15), "five policies over three links");
         Assert.That(Compare("second"), Is.EqualTo(first));
     }
+
+    [Test]
+    public void TheReadmesTableOfOrdersIsWhatCompareSays()
+    {
+        Outcome outcome = TestbedProgram.Run("compare", "scenarios/orders.json", "-o", Path.Combine(_folder.FullName, "orders"));
+        Assert.That(outcome.ExitCode, Is.Zero, outcome.Errors);
+        MatchCollection rows = Order().Matches(File.ReadAllText(Path.Combine(TestbedProgram.Root, "README.md")));
+        Assert.That(rows, Has.Count.EqualTo(5));
+        foreach (Match row in rows)
+        {
+            string line = outcome.Output.Split('\n').Single(l => l.StartsWith($"  {row.Groups[1].Value} ", StringComparison.Ordinal)) + " ";
+            foreach (string number in row.Groups[2].Value.Split('|', StringSplitOptions.TrimEntries))
+                Assert.That(line, Does.Match($" {Regex.Escape(number)}[* ]"), row.Value);
+        }
+    }
+
+    [GeneratedRegex(@"(?m)^\|[^|]*\| `([a-z-]+)` \| ([^|]*\|[^|]*\|[^|]*) \|$")]
+    private static partial Regex Order();
 
     [GeneratedRegex("command hash ([0-9a-f]+)")]
     private static partial Regex CommandHash();

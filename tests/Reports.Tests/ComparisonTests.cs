@@ -27,6 +27,9 @@ public sealed class ComparisonTests
     public void PermutationFindsAShiftAndNotItsAbsence()
     {
         Assert.That(Comparison.Permutation(Draw(1, 20, 0), Draw(2, 20, 3), 1), Is.LessThan(0.01));
+        // 2 of the 252 ways to choose five of ten lie as far apart: 0.0079.
+        Assert.That(Comparison.Permutation([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], 1, 99_999), Is.EqualTo(2 / 252.0).Within(0.001));
+        Assert.That(Comparison.Permutation([1, 1, 2], [1, 1, 2], 1), Is.EqualTo(1), "the same on both sides");
         int alarms = Enumerable.Range(0, 100).Count(i => Comparison.Permutation(Draw(2 * i, 12, 0), Draw((2 * i) + 1, 12, 0), 1, 499) < 0.05);
         Assert.That(alarms, Is.LessThanOrEqualTo(12), "false alarms in 100 at the 5 % level");
     }

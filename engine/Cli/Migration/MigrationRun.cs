@@ -1,34 +1,10 @@
 using System.Diagnostics;
 using System.Net;
 using Testbed.Core;
+using Testbed.Reports;
 using Testbed.Scenarios;
 
 namespace Testbed.Cli.Migration;
-
-/// <summary>What one migration gave. Times count from the moment that criu restore returned: the processes run.</summary>
-/// <param name="Pair">Daemon and server, as typed.</param>
-/// <param name="Round">Which time.</param>
-/// <param name="Restore">How long criu restore took.</param>
-/// <param name="FirstResponse">Until the program answered.</param>
-/// <param name="AllIn">Until the daemon ended, all pages in.</param>
-/// <param name="Samples">The requests of the load.</param>
-/// <param name="LoadBegan">When the load began.</param>
-internal sealed record MigrationResult(
-    string Pair, int Round, Duration Restore, Duration FirstResponse, Duration AllIn, IReadOnlyList<LoadSample> Samples, Duration LoadBegan)
-{
-    /// <summary>Latencies of the requests that were sent before all was in, sorted.</summary>
-    public Duration[] During { get; } = [.. Samples.Where(s => s.Time - Instant.Zero + LoadBegan < AllIn).Select(s => s.Latency).Order()];
-
-    /// <summary>Requests answered in the first two seconds.</summary>
-    public int FirstTwoSeconds { get; } = Samples.Count(s => (s.Time - Instant.Zero) + s.Latency <= Duration.FromSeconds(2));
-
-    /// <summary>A quantile of the latencies of all requests.</summary>
-    public Duration Quantile(double q) => Of([.. Samples.Select(s => s.Latency).Order()], q);
-
-    /// <summary>A quantile of sorted latencies, by nearest rank; zero when there is none.</summary>
-    public static Duration Of(IReadOnlyList<Duration> sorted, double q) =>
-        sorted.Count == 0 ? Duration.Zero : sorted[Math.Clamp((int)Math.Ceiling(q * sorted.Count) - 1, 0, sorted.Count - 1)];
-}
 
 /// <summary>One lazy migration of a real program: dump, daemon, restore, load during the restore, check of all data after.</summary>
 internal sealed class MigrationRun : IDisposable
@@ -61,7 +37,7 @@ internal sealed class MigrationRun : IDisposable
 
     /// <summary>Does it.</summary>
     /// <exception cref="BadInputException">A step failed; the message names the log. The directory is kept then.</exception>
-    public MigrationResult Run(string pair, int round)
+    public RestoreRun Run(string pair, int round)
     {
         string[] who = pair.Split('+');
         _pid = FreePid();
@@ -78,7 +54,7 @@ internal sealed class MigrationRun : IDisposable
         long restoring = Stopwatch.GetTimestamp();
         Run(_destination, "restore", [.. AsItsUser, _programs.Criu, "restore", "-D", _directory, "-d", "--lazy-pages", "--tcp-close", "-o", "restore.log", "-v1"]);
         long running = Stopwatch.GetTimestamp();
-        MigrationResult result = Measure(pair, round, daemon, running) with { Restore = Since(restoring, running) };
+        RestoreRun result = Measure(pair, round, daemon, running) with { Restore = Since(restoring, running) };
         string after = _destination.Within(StepsAfter().Check);
         if (after != digest)
             throw new BadInputException($"{pair}: data digest was {digest} before and is {after} after; expected no change");
@@ -132,7 +108,7 @@ internal sealed class MigrationRun : IDisposable
         throw new BadInputException("no pid between 1001 and 30000 is free on both hosts with the hundred behind it");
     }
 
-    private MigrationResult Measure(string pair, int round, Process daemon, long running)
+    private RestoreRun Measure(string pair, int round, Process daemon, long running)
     {
         WorkloadSteps steps = StepsAfter();
         return _destination.Within(() =>
@@ -149,7 +125,9 @@ internal sealed class MigrationRun : IDisposable
             LoadResult? loaded = load?.Wait();
             if (loaded is { Error: { } error })
                 throw new BadInputException($"{pair}: load: {error}");
-            return new MigrationResult(pair, round, default, Since(running, answered), Since(running, ended), loaded?.Samples ?? [], Since(running, began));
+            Duration lead = Since(running, began);
+            return new RestoreRun(pair, round, default, Since(running, answered), Since(running, ended),
+                [.. (loaded?.Samples ?? []).Select(s => new RestoreRequest(s.Time - Instant.Zero + lead, s.Latency))]);
         });
     }
 

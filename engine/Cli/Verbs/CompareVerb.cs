@@ -35,15 +35,9 @@ internal static class CompareVerb
     private static void Compare(string file, string? output, string[] recordings, string[] policyFiles, string? calibrationFile)
     {
         Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), policyFiles);
-        if (scenario.TraceFile is not { } path)
-            throw new BadInputException($"{file}: trace: missing; expected the trace to replay");
         Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
-        Trace trace = Trace.Load(path);
-        IReadOnlyList<RunResult> results = Experiment.Replay(
-            TraceWorkload.From(trace), scenario, calibration, Options.LoadRecordings(recordings.Length > 0 ? recordings : scenario.Resolve(scenario.Recordings)));
+        (Trace trace, IReadOnlyList<RunResult> results) = Experiment.ReplayTrace(scenario, calibration, recordings);
         Console.WriteLine(ResultTable.Format(results));
-        Experiment.Report(
-            output ?? Path.Combine("reports", "out", scenario.Name), scenario.Description, string.Join(' ', ["./testbed compare", file, .. policyFiles.Select(f => "--policy-file " + f)]),
-            scenario, calibration, [trace], results);
+        Experiment.Report(output ?? Path.Combine("reports", "out", scenario.Name), scenario, calibration, [trace], results);
     }
 }

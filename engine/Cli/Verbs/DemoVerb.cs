@@ -41,7 +41,7 @@ internal static class DemoVerb
             results.AddRange(live.Results);
             traces.Add(live.Capture);
         }
-        Experiment.Report(directory, scenario.Description, "./testbed demo", scenario, Calibration.Reference, traces, results);
+        Experiment.Report(directory, scenario, Calibration.Reference, traces, results);
     }
 
     /// <summary>Redis where it is installed, otherwise python3, which every such machine has.</summary>

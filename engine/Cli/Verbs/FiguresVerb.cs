@@ -23,45 +23,46 @@ internal static class FiguresVerb
         var format = new Option<string>("--format", "-f") { Description = "some of pdf, svg, png, with commas", DefaultValueFactory = _ => "pdf" };
         var live = new Option<bool>("--live") { Description = "run the workload for real as well, and show live beside replay" };
         var output = Options.Output("directory for the files; default: reports/out/NAME-STYLE");
+        var recordings = Options.Recordings();
+        var policyFiles = Options.PolicyFiles();
+        var calibration = Options.Calibration();
         var command = new Command("figures", """
             Replay a scenario, and write its figures and tables as a paper takes them: in the sizes of the venue's columns, PDF with
-            fonts embedded, LaTeX with captions and booktabs. NAME.pdf spans both columns with all links; NAME-LINK.pdf fits one.
+            fonts embedded, LaTeX with captions and booktabs. NAME.pdf spans both columns with all links; NAME-LINK.pdf fits one. With
+            --live the scenario's workload is run for real first, captured and replayed (as testbed live does), and each figure is there
+            twice, NAME.pdf of the replays and NAME-live.pdf of the live runs, with one that shows both side by side.
 
             Examples:
               testbed figures scenarios/demo.json --style acm
               testbed figures scenarios/demo-live-redis.json --live --style usenix --format pdf,png
             """)
-        { file, style, format, live, output };
+        { file, style, format, live, output, recordings, policyFiles, calibration };
         command.SetAction(parsed => Figures(
-            parsed.GetRequiredValue(file), FigureStyle.Parse(parsed.GetRequiredValue(style)), ParseFormats(parsed.GetRequiredValue(format)), parsed.GetValue(live), parsed.GetValue(output)));
+            Experiment.WithPolicies(Scenario.FromFile(parsed.GetRequiredValue(file)), parsed.GetRequiredValue(policyFiles)), parsed.GetValue(calibration),
+            FigureStyle.Parse(parsed.GetRequiredValue(style)), ParseFormats(parsed.GetRequiredValue(format)), parsed.GetValue(live),
+            parsed.GetRequiredValue(recordings), parsed.GetValue(output)));
         return command;
     }
 
-    private static void Figures(string file, FigureStyle style, IReadOnlyList<string> formats, bool live, string? output)
+    private static void Figures(
+        Scenario scenario, string? calibrationFile, FigureStyle style, IReadOnlyList<string> formats, bool live, string[] recordings, string? output)
     {
-        Scenario scenario = Scenario.FromFile(file);
+        if (live && recordings.Length > 0)
+            throw new BadInputException("--recording: with --live, record-and-prefetch policies get the capture made just before");
         string directory = output ?? Path.Combine("reports", "out", $"{scenario.Name}-{style.Name}");
-        Calibration calibration = Experiment.CalibrationFor(scenario);
-        (Trace trace, IReadOnlyList<RunResult> results) = live ? Live(scenario, directory) : Replayed(scenario, file);
-        ReportContext context = Experiment.ContextOf(
-            scenario.Description, $"./testbed figures {file} --style {style.Name}{(live ? " --live" : "")}", scenario, calibration, [trace]);
-        int count = PaperFigures.Write(directory, style, context, results, formats);
+        Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
+        (Trace trace, IReadOnlyList<RunResult> results) = live
+            ? Live(scenario, calibration, directory)
+            : Experiment.ReplayTrace(scenario, calibration, recordings);
+        int count = PaperFigures.Write(directory, style, Experiment.ContextOf(scenario, calibration, [trace]), results, formats);
         Console.WriteLine($"{count} figures, figures.tex and tables.tex in {Path.GetRelativePath(Environment.CurrentDirectory, directory)}, for {style.Name}: one column {style.ColumnWidth / 72:0.00} in, both {style.PageWidth / 72:0.00} in");
     }
 
-    private static (Trace Trace, IReadOnlyList<RunResult> Results) Replayed(Scenario scenario, string file)
-    {
-        string path = scenario.TraceFile ?? throw new BadInputException($"{file}: trace: missing; expected the trace to replay, or --live to run the workload");
-        var trace = Trace.Load(path);
-        return (trace, Experiment.Replay(TraceWorkload.From(trace), scenario, Experiment.CalibrationFor(scenario)));
-    }
-
-    private static (Trace Trace, IReadOnlyList<RunResult> Results) Live(Scenario scenario, string directory)
+    private static (Trace Trace, IReadOnlyList<RunResult> Results) Live(Scenario scenario, Calibration calibration, string directory)
     {
         using var interrupt = new Interrupt();
         using var progress = new Progress();
-        LiveOutcome outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token).Run(() => Experiment.CalibrationFor(scenario));
-        progress.Clear();
+        LiveOutcome outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token).Run(() => calibration);
         return (outcome.Capture, outcome.Results);
     }
 

@@ -24,6 +24,7 @@ internal static class LazyPagesVerb
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
             DefaultValueFactory = _ => "demand + criu",
         };
+        var policyFiles = Options.PolicyFiles();
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
         var recording = new Option<string?>("--recording") { Description = "an earlier trace, for policies that go by one" };
         var guarding = new Option<int?>(Guarding) { Hidden = true };
@@ -36,11 +37,12 @@ internal static class LazyPagesVerb
               testbed lazy-pages -D images -o lazy.log -v4                                     and: criu restore --lazy-pages -D images ...
               testbed lazy-pages -D images --page-server --address 10.0.0.1 --port 9876 -d   and at the source: criu dump --lazy-pages ...
             """)
-        { remote, policy, trace, recording, guarding };
+        { remote, policy, policyFiles, trace, recording, guarding };
         criu.AddTo(command);
         command.SetAction(parsed =>
         {
             CriuSettings settings = criu.Read(parsed);
+            _ = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
             EndPoint? server = parsed.GetValue(remote) ? settings.ToConnect() : null;
             string? recorded = parsed.GetValue(recording);
             // Loaded once, and for the life of the process: lanes come and go.

@@ -52,6 +52,6 @@ internal static class LiveVerb
         IReadOnlyList<FidelityPair> pairs = FidelityPair.Of(outcome.Results);
         if (pairs.Count > 0)
             Console.WriteLine(FidelityPair.Format(pairs));
-        Experiment.Report(directory, scenario.Description, $"./testbed live {file}", scenario, outcome.Calibration, [outcome.Capture], outcome.Results);
+        Experiment.Report(directory, scenario, outcome.Calibration, [outcome.Capture], outcome.Results);
     }
 }

@@ -1,34 +1,40 @@
 using System.CommandLine;
-using System.Globalization;
 using Testbed.Cli.Migration;
 using Testbed.Core;
 using Testbed.Reports;
-using Testbed.Reports.Figures;
 using Testbed.Scenarios;
-using static System.FormattableString;
 
 namespace Testbed.Cli.Verbs;
 
 /// <summary>testbed migrate</summary>
 internal static class MigrateVerb
 {
+    /// <summary>Of the resampling in the report.</summary>
+    private const ulong Seed = 1;
+
     public static Command Create()
     {
         var file = new Argument<string>("SCENARIO") { Description = "a migration scenario file" };
         var rounds = new Option<int?>("--rounds") { Description = "how often each pair is run; default: as the scenario has it" };
+        rounds.Validators.Add(r =>
+        {
+            if (r.GetValueOrDefault<int?>() is < 1 or > 1000)
+                r.AddError("--rounds: expected 1 to 1000.");
+        });
         var pairs = new Option<string[]>("--pair") { Description = "only these pairs", AllowMultipleArgumentsPerToken = true };
         var source = new Option<string?>("--source") { Description = "USER@HOST, reached by ssh; default: namespaces of this machine" };
         var destination = new Option<string?>("--destination") { Description = "USER@HOST, reached by ssh; default: namespaces of this machine" };
         var criu = new Option<string>("--criu") { Description = "CRIU on hosts that are reached by ssh", DefaultValueFactory = _ => "criu" };
         var testbed = new Option<string>("--testbed") { Description = "this program on hosts that are reached by ssh", DefaultValueFactory = _ => "testbed" };
-        var output = Options.Output("directory of the figure and the CSV files; default: reports/out/migrate-NAME");
+        var output = Options.Output("directory of the report; default: reports/out/migrate-NAME");
         var command = new Command("migrate", """
             Migrate a real program lazily with CRIU between two hosts, under load, with CRIU's daemon and page server or ours; check all its
-            data, and compare the pairs. The hosts are two sets of network, pid and mount namespaces on this machine with a veth pair between,
-            or two machines that let root in by ssh. Needs root and CRIU (sh scenarios/setup/criu.sh).
+            data, and compare the pairs in a table and a report. The hosts are two sets of network, pid and mount namespaces on this machine with
+            a veth pair between, or two machines that let root in by ssh. Needs root and CRIU (sh scenarios/setup/criu.sh).
 
             Examples:
               testbed migrate scenarios/migrations/redis.json
+              testbed migrate scenarios/migrations/redis.json --rounds 2 --pair criu+criu testbed+testbed
               testbed migrate scenarios/migrations/redis.json --source root@10.0.0.1 --destination root@10.0.0.2 --testbed /opt/testbed/testbed
             """)
         { file, rounds, pairs, source, destination, criu, testbed, output };
@@ -57,7 +63,7 @@ internal static class MigrateVerb
         using var interrupt = new Interrupt();
         using var progress = new Progress();
         using IDisposable limits = CriuPrograms.LiftLimits();
-        var results = new List<MigrationResult>();
+        var runs = new List<RestoreRun>();
         int count = rounds ?? scenario.Rounds;
         for (int round = 0; round < count; round++)
         {
@@ -65,20 +71,23 @@ internal static class MigrateVerb
             {
                 interrupt.Token.ThrowIfCancellationRequested();
                 progress.Line($"{pair}, round {round + 1} of {count}");
-                results.Add(RunOnce(scenario, workload, programs, hosts(), pair, round));
-                File.WriteAllText(Path.Combine(target, "migrations.csv"), MigrationReport.Csv(results));
+                runs.Add(RunOnce(scenario, workload, programs, hosts(), pair, round));
+                // A later one may fail: what was measured is kept.
+                File.WriteAllText(Path.Combine(target, "migrations.csv"), RestoreReport.Csv(runs));
             }
         }
-        Console.WriteLine(MigrationReport.Table(results));
-        MigrationReport.Write(target, scenario, results);
-        Console.WriteLine($"All data equal after every migration. {target}: migrations.csv, requests.csv{(scenario.Requests > 0 ? ", restore-timeline.png .svg .pdf" : "")}");
+        progress.Clear();
+        Console.WriteLine(RestoreReport.Table(runs));
+        Console.WriteLine("All data equal after every migration.");
+        string index = RestoreReport.Write(target, Experiment.ContextOf(scenario.Description, file, Seed), runs);
+        Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}, with migrations.csv, requests.csv and figures/");
     }
 
-    private static MigrationResult RunOnce(
+    private static RestoreRun RunOnce(
         MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost, MigrationHost) hosts, string pair, int round)
     {
         string directory = Directory.CreateTempSubdirectory("testbed-migrate-").FullName;
-        MigrationResult result;
+        RestoreRun result;
         using (var run = new MigrationRun(scenario, workload, programs, hosts, directory))
             result = run.Run(pair, round);
         // Kept when the run failed: its logs say why. A host reached by ssh may be this machine.

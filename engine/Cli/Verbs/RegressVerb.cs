@@ -14,7 +14,7 @@ namespace Testbed.Cli.Verbs;
 internal static class RegressVerb
 {
     private sealed record Request(
-        string Scenario, string? Baseline, bool Update, string? Against, string Guard, double Tolerance, int Rounds,
+        string Scenario, string? Baseline, bool Update, string? Against, string? Guard, double Tolerance, int Rounds,
         string? JUnit, string? Markdown);
 
     public static Command Create()
@@ -23,7 +23,7 @@ internal static class RegressVerb
         var baseline = new Option<string?>("--baseline", "-b") { Description = "the baseline file; default: reports/baselines/NAME.json" };
         var update = new Option<bool>("--update") { Description = "write what is now as the new baseline, and say what changed" };
         var against = new Option<string?>("--against") { Description = "measure live: another build's launcher (./testbed of another checkout), which takes turns with this one" };
-        var guard = new Option<string>("--guard") { Description = $"metrics whose rise fails; some of {string.Join(", ", GateMetric.All.Select(m => m.Name))}", DefaultValueFactory = _ => GateMetric.Guarded };
+        var guard = new Option<string?>("--guard") { Description = $"metrics whose rise fails; some of {string.Join(", ", GateMetric.All.Select(m => m.Name))}; default: {GateMetric.Guarded}, live {GateMetric.GuardedLive}" };
         var tolerance = new Option<double?>("--tolerance") { Description = "by how many per cent a guarded metric may rise; default: 0 in replay, 5 live" };
         var rounds = new Option<int>("--rounds") { Description = "live: rounds before the first of four looks; the number doubles for each later one, if it is needed", DefaultValueFactory = _ => 8 };
         var junit = new Option<string?>("--junit") { Description = "write JUnit XML to this file" };
@@ -37,11 +37,11 @@ internal static class RegressVerb
             Examples:
               testbed regress scenarios/demo.json --update                 # agree with what is now
               testbed regress scenarios/demo.json --junit regress.xml      # in CI
-              testbed regress scenarios/demo-live-redis.json --against ../before/testbed
+              testbed regress scenarios/gate-live.json --against ../before/testbed   # before: git worktree add ../before main
             """)
         { scenario, baseline, update, against, guard, tolerance, rounds, junit, markdown };
         command.SetAction(parsed => Regress(new Request(
-            parsed.GetRequiredValue(scenario), parsed.GetValue(baseline), parsed.GetValue(update), parsed.GetValue(against), parsed.GetRequiredValue(guard),
+            parsed.GetRequiredValue(scenario), parsed.GetValue(baseline), parsed.GetValue(update), parsed.GetValue(against), parsed.GetValue(guard),
             (parsed.GetValue(tolerance) ?? (parsed.GetValue(against) is null ? 0 : 5)) / 100, parsed.GetValue(rounds), parsed.GetValue(junit), parsed.GetValue(markdown))));
         return command;
     }
@@ -52,8 +52,8 @@ internal static class RegressVerb
             throw new BadInputException($"--tolerance {request.Tolerance * 100:0.###}: expected 0 to 1000 per cent");
         if (request.Rounds is < 3 or > 1000)
             throw new BadInputException($"--rounds {request.Rounds}: expected 3 to 1000");
-        Scenario scenario = Scenario.FromFile(request.Scenario);
-        IReadOnlyList<GateMetric> guarded = GateMetric.Parse(request.Guard);
+        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(request.Scenario), []);
+        IReadOnlyList<GateMetric> guarded = GateMetric.Parse(request.Guard ?? (request.Against is null ? GateMetric.Guarded : GateMetric.GuardedLive));
         GateResult result = request.Against is null ? Replay(request, scenario, guarded) : Live(request, scenario, guarded);
         Console.WriteLine(GateReport.Table(result));
         if (request.JUnit is not null)
@@ -69,13 +69,12 @@ internal static class RegressVerb
 
     private static GateResult Replay(Request request, Scenario scenario, IReadOnlyList<GateMetric> guarded)
     {
-        string path = scenario.TraceFile ?? throw new BadInputException($"{request.Scenario}: trace: missing; expected the trace to replay, or --against to measure live");
+        _ = Experiment.TraceOf(scenario);
         string file = request.Baseline ?? Path.Combine("reports", "baselines", scenario.Name + ".json");
         Baseline? before = request.Update && !File.Exists(file) ? null : Baseline.Load(file);
-        var trace = Trace.Load(path);
         Calibration calibration = Experiment.CalibrationFor(scenario);
-        var after = Baseline.Of(scenario.Name, Experiment.HashOf(path), calibration.ToCosts().ToString(), scenario.Seed,
-            Experiment.Replay(TraceWorkload.From(trace), scenario, calibration));
+        (Trace trace, IReadOnlyList<RunResult> results) = Experiment.ReplayTrace(scenario, calibration);
+        var after = Baseline.Of(scenario.Name, Experiment.HashOf(trace.Name), calibration.ToCosts().ToString(), scenario.Seed, results);
         if (request.Update)
             after.Save(file);
         return ReplayGate.Compare(before ?? after, after, guarded, request.Tolerance);
