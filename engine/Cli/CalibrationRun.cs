@@ -6,6 +6,7 @@ namespace Testbed.Cli;
 /// <summary>What one session of a calibration gave: medians of the steps, from the times of the events in its trace.</summary>
 internal sealed class CalibrationRun
 {
+    private const int FewestParts = 50;
     private readonly Trace _trace;
     private readonly FaultRecord[] _faults;
     private readonly double _outside;
@@ -57,12 +58,16 @@ internal sealed class CalibrationRun
         .Where(p => p.Arrived.Range.Count == pages && p.Outcome.Range.Count == pages)
         .Select(p => (double)(p.Outcome.Time - p.Arrived.Time).Nanoseconds));
 
-    /// <summary>To take in so many pages when the next ones wait already: the time between one install and the next arrival,
-    /// at its lower quartile, for sometimes there is nothing yet.</summary>
+    /// <summary>The most pages that came at once, often enough for a median.</summary>
+    public int LargestPart => _trace.Events.Where(e => e.Kind == ServiceEventKind.Arrived).CountBy(e => (int)e.Range.Count)
+        .Where(parts => parts.Value >= FewestParts).Select(parts => parts.Key).DefaultIfEmpty().Max();
+
+    /// <summary>To take in so many pages when they wait already: the time between the end of what was done before, or the idle moment after
+    /// it, and the arrival, at its lower quartile, for sometimes there is nothing yet.</summary>
     public double Receive(int pages)
     {
         double[] gaps = [.. Pairs()
-            .Where(p => p.First.Kind == ServiceEventKind.InstallOutcome && p.Second.Kind == ServiceEventKind.Arrived && p.Second.Range.Count == pages)
+            .Where(p => p.First.Kind is ServiceEventKind.InstallOutcome or ServiceEventKind.Idle && p.Second.Kind == ServiceEventKind.Arrived && p.Second.Range.Count == pages)
             .Select(p => (double)(p.Second.Time - p.First.Time).Nanoseconds).Order()];
         return gaps.Length == 0 ? throw new InvalidOperationException($"calibrate: no arrivals of {pages} pages in the trace") : gaps[gaps.Length / 4];
     }

@@ -15,7 +15,7 @@ namespace Testbed.Cli;
 internal sealed class Calibrator : IDisposable
 {
     private const int Pages = 16384;
-    private const int Small = 4, Large = 16;
+    private const int Small = 4;
     private const int LocalTouches = 8000;
     private const int ShapedTouches = 1500;
 
@@ -77,13 +77,17 @@ internal sealed class Calibrator : IDisposable
         CalibrationRun small = Session("next-n:n=1", LinkParameters.Unshaped, 0, new TransferOptions { MaxRequest = Small * PageNumber.Size });
         CalibrationRun shaped = Session("demand", s_link, ShapedTouches);
 
+        // How much comes at once is up to the lanes and their threads.
+        int large = bulk.LargestPart;
+        if (large <= Small)
+            throw new BadInputException($"calibrate: bulk came in parts of {large} pages; expected larger ones than {Small}: try again when the machine is quieter");
         double install = single.Install(1, waited: false);
-        double perPage = Math.Max(0, (bulk.Install(Large, waited: false) - install) / (Large - 1));
+        double perPage = Math.Max(0, (bulk.Install(large, waited: false) - install) / (large - 1));
         Add("installPerPage", perPage);
         Add("installPerCall", Math.Max(0, install - perPage));
         Add("installWake", Math.Max(0, demand.Install(1, waited: true) - install));
 
-        double receivePage = Math.Max(0, (bulk.Receive(Large) - small.Receive(Small)) / (Large - Small));
+        double receivePage = Math.Max(0, (bulk.Receive(large) - small.Receive(Small)) / (large - Small));
         double receiveCall = Math.Max(0, small.Receive(Small) - Small * receivePage);
         Add("receivePerCall", receiveCall);
         Add("receivePerPage", receivePage);

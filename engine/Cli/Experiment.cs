@@ -21,9 +21,12 @@ internal static class Experiment
     {
         _ = Options.AddPolicies(scenario.Resolve(scenario.PolicyFiles));
         IEnumerable<string> joining = Options.AddPolicies(files)
-            .Where(name => !scenario.Policies.Any(p => Regex.Split(p, "[^a-z0-9-]+").Contains(name)));
+            .Where(name => !scenario.Policies.Any(p => PolicyNames(p).Contains(name)));
         return scenario with { Policies = [.. scenario.Policies.SelectMany(Scenario.Expand).Distinct(), .. joining] };
     }
+
+    /// <summary>The words in a policy as typed: the names of policies are among them.</summary>
+    public static string[] PolicyNames(string policy) => Regex.Split(policy, "[^a-z0-9-]+");
 
     /// <summary>A scenario's trace under all its policies over all its links.</summary>
     /// <param name="scenario">It names the trace.</param>

@@ -18,18 +18,25 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
 {
     private readonly object _gate = new();
 
+    /// <summary>Of each policy from outside, the hash of its file.</summary>
+    private readonly Dictionary<string, string> _outside = [];
+
     private sealed record Cell(string Key, int Scenario, PolicySpec Policy, LinkSpec Link, ulong Seed);
 
     private sealed record Input(
         Scenario Scenario, ReplayWorkload Workload, IReadOnlyList<PageNumber>? Recording, Calibration Calibration, string Identity, Dictionary<string, LinkBound> Bounds);
 
     /// <summary>Runs it; the files are <c>sweep.csv</c>, <c>sweep.parquet</c> and the journal <c>sweep.journal</c>.</summary>
+    /// <param name="files">Scenarios.</param>
+    /// <param name="policyFiles">Policies from outside, which join each scenario's.</param>
+    /// <param name="seeds">How many seeds, from each scenario's on.</param>
+    /// <param name="calibration">A calibration file; null: the scenario's.</param>
     /// <returns>How many replays there are, and how many of them had to be run.</returns>
     /// <exception cref="BadInputException">A scenario has no trace, or a policy is unknown.</exception>
     /// <exception cref="OperationCanceledException">Interrupted; what was done is kept.</exception>
-    public (int All, int Run) Run(IReadOnlyList<string> files, int seeds, string? calibration)
+    public (int All, int Run) Run(IReadOnlyList<string> files, IReadOnlyList<string> policyFiles, int seeds, string? calibration)
     {
-        Input[] inputs = [.. files.Select(f => Load(f, calibration))];
+        Input[] inputs = [.. files.Select(f => Load(f, policyFiles, calibration))];
         Cell[] cells = [.. inputs.SelectMany((input, i) => CellsOf(input, i, seeds))];
         Directory.CreateDirectory(directory);
         string journal = Path.Combine(directory, "sweep.journal");
@@ -42,9 +49,15 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
         return (cells.Length, missing.Length);
     }
 
-    private static Input Load(string file, string? calibrationFile)
+    private Input Load(string file, IReadOnlyList<string> policyFiles, string? calibrationFile)
     {
-        Scenario scenario = Experiment.WithPolicies(Scenario.FromFile(file), []);
+        Scenario scenario = Scenario.FromFile(file);
+        foreach (string outside in (IEnumerable<string>)[.. scenario.Resolve(scenario.PolicyFiles), .. policyFiles])
+        {
+            foreach (string name in Options.AddPolicies([outside]))
+                _outside[name] = Experiment.HashOf(outside);
+        }
+        scenario = Experiment.WithPolicies(scenario, policyFiles);
         string path = Experiment.TraceOf(scenario);
         IReadOnlyList<string> recordings = scenario.Resolve(scenario.Recordings);
         Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
@@ -62,7 +75,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
     /// <summary>The compiler's name of an assembly's content.</summary>
     private static string Code(Type type) => type.Module.ModuleVersionId.ToString("N");
 
-    private static IEnumerable<Cell> CellsOf(Input input, int scenario, int seeds)
+    private IEnumerable<Cell> CellsOf(Input input, int scenario, int seeds)
     {
         PolicySpec[] policies = [.. input.Scenario.Policies.Select(PolicyCatalog.Parse)];
         return
@@ -73,8 +86,11 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
             select new Cell(KeyOf(input.Identity, policy.Text, link, seed), scenario, policy, link, seed);
     }
 
-    private static string KeyOf(string identity, string policy, LinkSpec link, ulong seed) =>
-        Convert.ToHexStringLower(XxHash128.Hash(Encoding.UTF8.GetBytes($"{identity}|{policy}|{link.Text}|{seed}")));
+    private string KeyOf(string identity, string policy, LinkSpec link, ulong seed)
+    {
+        string code = string.Join(' ', Experiment.PolicyNames(policy).Select(name => _outside.GetValueOrDefault(name)));
+        return Convert.ToHexStringLower(XxHash128.Hash(Encoding.UTF8.GetBytes($"{identity}|{policy}|{code}|{link.Text}|{seed}")));
+    }
 
     private void RunCells(Input[] inputs, Cell[] missing, string journal, Dictionary<string, SweepRow> done)
     {

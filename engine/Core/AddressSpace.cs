@@ -11,6 +11,9 @@ internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPoli
 
     public IPolicy Policy { get; } = policy;
 
+    /// <summary>Whether the policy is worth asking.</summary>
+    public bool HasProposals { get; } = !policy.ProposesNothing;
+
     public bool IsAlive { get; set; } = true;
 
     /// <summary>Whether faults say which thread waits.</summary>
@@ -42,7 +45,7 @@ internal struct RequestSlot
     public int Lane;
     public Instant Requested;
 
-    /// <summary>Pages that have neither been installed nor dropped.</summary>
+    /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
 
     public readonly long IndexOf(PageNumber dump) => Index + (dump - Range.Start);

@@ -7,6 +7,9 @@ public sealed partial class FaultService
     private int[] _freeSlots = [.. Enumerable.Range(0, 64).Reverse()];
     private int _freeCount = 64;
     private int _openRequests;
+
+    // Behind the last slot that was ever used: the lowest that is free is taken, so only few are.
+    private int _slotEnd;
     private (int Slot, PageRange Dump)[] _retries = new (int, PageRange)[8];
     private int _retryCount;
     private readonly long[] _inFlightPages = new long[3];
@@ -28,9 +31,13 @@ public sealed partial class FaultService
         int id = TakeSlot();
         var range = new PageRange(space.Map.PageAt(index), count);
         ref RequestSlot slot = ref _slots[id];
-        (slot.Space, slot.Range, slot.Index) = (space, range, index);
+        // Slots keep their space when they are free: a reference that is stored is one that the garbage collector must be told of.
+        if (slot.Space != space)
+            slot.Space = space;
+        (slot.Range, slot.Index) = (range, index);
         (slot.Cause, slot.Lane, slot.Open, slot.Requested) = (cause, lane, count, _now);
-        _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
+        if (_transfer.AdaptFlight)
+            _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
@@ -115,7 +122,8 @@ public sealed partial class FaultService
         if ((budget <= 0 && prefetch <= 0) || LaneUp(Cause.Background) < 0)
             return 0;
         _plan.Reset(prefetch, budget);
-        space.Policy.OnIdle(space.Map, _plan);
+        if (space.HasProposals)
+            space.Policy.OnIdle(space.Map, _plan);
         _backgroundWaits |= !_plan.Entries.IsEmpty;
         long asked = CarryOut(space);
         if (asked > 0 || !_draining || budget <= 0)
@@ -138,7 +146,8 @@ public sealed partial class FaultService
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         long index = slot.IndexOf(range.Start);
-        _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
+        if (_transfer.AdaptFlight)
+            _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
         for (int i = 0; i < _pendingCount; i++)
         {
             if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)
@@ -171,7 +180,8 @@ public sealed partial class FaultService
                 index += target.Count;
             }
         }
-        Close(id, dropped);
+        if (dropped > 0)
+            Close(id, dropped);
     }
 
     private void OnOutcome(in ServiceEvent e)
@@ -267,10 +277,10 @@ public sealed partial class FaultService
     private void OnLaneDown(int lane)
     {
         _laneUp[lane] = false;
-        for (int id = 0; id < _slots.Length; id++)
+        for (int id = 0; id < _slotEnd; id++)
         {
-            if (_slots[id].Space is { } space && _slots[id].Lane == lane)
-                Abandon(id, space);
+            if (_slots[id].Open > 0 && _slots[id].Lane == lane)
+                Abandon(id, _slots[id].Space!);
         }
         RequestPending();
     }
@@ -322,29 +332,32 @@ public sealed partial class FaultService
         if (Find(spaceId) is not { } space || !space.TryIndex(run, out long index) || space.Map[index] != PageState.InFlight)
             return -1;
         page = space.Map.PageAt(index);
-        for (int id = 0; id < _slots.Length; id++)
+        int id = OpenFor(space, index);
+        lane = id >= 0 ? _slots[id].Lane : -1;
+        return id;
+    }
+
+    private Cause CauseInFlight(AddressSpace space, long index)
+    {
+        int id = OpenFor(space, index);
+        return id >= 0 ? _slots[id].Cause : Cause.Background;
+    }
+
+    /// <summary>The open request that covers a page; -1 when there is none.</summary>
+    private int OpenFor(AddressSpace space, long index)
+    {
+        for (int id = 0; id < _slotEnd; id++)
         {
-            if (_slots[id].Space != space || !_slots[id].Range.Contains(page))
-                continue;
-            lane = _slots[id].Lane;
-            return id;
+            ref readonly RequestSlot slot = ref _slots[id];
+            if (slot.Open > 0 && slot.Space == space && (ulong)(index - slot.Index) < (ulong)slot.Range.Count)
+                return id;
         }
         return -1;
     }
 
-    private Cause CauseInFlight(AddressSpace space, PageNumber page)
-    {
-        for (int id = 0; id < _slots.Length; id++)
-        {
-            if (_slots[id].Space == space && _slots[id].Range.Contains(page))
-                return _slots[id].Cause;
-        }
-        return Cause.Background;
-    }
-
     private ref readonly RequestSlot Slot(int id)
     {
-        if ((uint)id >= (uint)_slots.Length || _slots[id].Space is null)
+        if ((uint)id >= (uint)_slots.Length || _slots[id].Open <= 0)
             throw NotOpen(id);
         return ref _slots[id];
     }
@@ -365,7 +378,9 @@ public sealed partial class FaultService
             for (int id = _slots.Length - 1; id >= old; id--)
                 _freeSlots[_freeCount++] = id;
         }
-        return _freeSlots[--_freeCount];
+        int slot = _freeSlots[--_freeCount];
+        _slotEnd = Math.Max(_slotEnd, slot + 1);
+        return slot;
     }
 
     private void Close(int id, long pages)
@@ -376,7 +391,6 @@ public sealed partial class FaultService
         if (slot.Open > 0)
             return;
         Emit(CommandKind.Release, slot.Space!, id, slot.Range);
-        slot.Space = null;
         _freeSlots[_freeCount++] = id;
         _openRequests--;
     }

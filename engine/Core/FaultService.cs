@@ -20,6 +20,9 @@ public sealed partial class FaultService
     private bool _held;
     private Instant _released;
     private bool _draining;
+
+    // Whether there is anything to move that nobody waits for: by a policy, or because all is to be moved.
+    private bool _hasBackground;
     private Instant _now;
 
     /// <summary>A service without memory yet: add the first address space.</summary>
@@ -75,10 +78,19 @@ public sealed partial class FaultService
         if (Find(id) is not null)
             throw new InvalidOperationException($"address space {id} exists already");
         var map = new PageMap(image);
-        _spaces.Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
-        _backgroundMayAsk = true;
+        Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
         return map;
     }
+
+    private void Add(AddressSpace space)
+    {
+        _spaces.Add(space);
+        _hasBackground |= space.HasProposals;
+        _backgroundMayAsk |= _hasBackground;
+    }
+
+    /// <summary>All is moved, also where the policy proposes nothing.</summary>
+    private void OnDrain() => _draining = _hasBackground = _backgroundMayAsk = true;
 
     /// <summary>
     /// Takes one event and answers what is to be done, in order. The answer is valid until the next call. All of it is to
@@ -90,7 +102,7 @@ public sealed partial class FaultService
         _commandCount = 0;
         _now = e.Time;
         // What comes in is news for the background only when it waits for room.
-        if (e.Kind is not ServiceEventKind.Idle)
+        if (e.Kind is not ServiceEventKind.Idle && _hasBackground)
             _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
         switch (e.Kind)
         {
@@ -105,7 +117,7 @@ public sealed partial class FaultService
             case ServiceEventKind.LaneUp: OnLaneUp(e.Lane); break;
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
             case ServiceEventKind.Idle: OnIdle(); break;
-            case ServiceEventKind.Drain: _draining = true; break;
+            case ServiceEventKind.Drain: OnDrain(); break;
             case ServiceEventKind.Released: (_held, _released) = (false, _now); break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
@@ -147,7 +159,7 @@ public sealed partial class FaultService
                 Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
                 break;
         }
-        if (state == PageState.Resident || _draining || _held)
+        if (state == PageState.Resident || _draining || _held || !space.HasProposals)
             return;
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
@@ -157,14 +169,14 @@ public sealed partial class FaultService
 
     private void MakeWay()
     {
-        if (IsCourteous)
+        if (_transfer.AdaptFlight && IsCourteous)
             _flight.OnFault();
     }
 
     private Cause CauseOf(PageState state, AddressSpace space, long index) => state switch
     {
         PageState.Lazy => Cause.Demand,
-        PageState.InFlight => CauseInFlight(space, space.Map.PageAt(index)),
+        PageState.InFlight => CauseInFlight(space, index),
         _ => Cause.Zero,
     };
 
@@ -191,7 +203,10 @@ public sealed partial class FaultService
             Array.Resize(ref _pending, _pendingCount * 2);
         // Field by field: a copy of a struct that holds references is slow, and this is done for each fault.
         ref PendingFault fault = ref _pending[_pendingCount++];
-        (fault.Space, fault.Thread, fault.Index) = (space, e.Thread, index);
+        // A reference that is there already need not be stored, which the garbage collector would have to be told.
+        if (fault.Space != space)
+            fault.Space = space;
+        (fault.Thread, fault.Index) = (e.Thread, index);
         (fault.Page, fault.RunPage, fault.Access, fault.Cause) = (page, e.Range.Start, e.Access, cause);
         (fault.Woken, fault.Read, fault.Requested, fault.Arrived) = (e.Woken, e.Time, e.Time, e.Time);
         return ref fault;
@@ -266,7 +281,7 @@ public sealed partial class FaultService
         if (Find(child) is not null)
             throw new InvalidOperationException($"address space {child} exists already");
         PageMap map = parent.Map.Fork();
-        _spaces.Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
+        Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
         {
             IsAlive = parent.IsAlive,
             NamesThreads = parent.NamesThreads,

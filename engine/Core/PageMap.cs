@@ -22,12 +22,16 @@ public enum PageState : byte
 /// <summary>
 /// The state of every page of one address space, two bits each, by dump address. Pages of all areas are numbered
 /// through: a page's index is its place among them. Policies read it; only the fault service changes it.
-/// A look-up costs a search over areas, saved when the last area serves again; a scan costs a step per 64 pages.
+/// A page's index costs a search over areas, saved when the last area serves again; a scan costs a step per 64 pages.
 /// </summary>
 public sealed class PageMap
 {
+    private const int BlockShift = 9;
     private readonly ulong[] _areaStart;
     private readonly long[] _areaBase;
+
+    // Which area holds the first page of each block of 512: from there it is a step or two to that of any other.
+    private readonly int[] _areaOfBlock;
     private readonly Word[] _words;
     private int _recent;
 
@@ -43,6 +47,12 @@ public sealed class PageMap
             _areaBase[i + 1] = _areaBase[i] + image.Areas[i].Range.Count;
         }
         Count = image.TotalPages;
+        _areaOfBlock = new int[(Count >> BlockShift) + 1];
+        for (int block = 0, area = 0; block < _areaOfBlock.Length && (long)block << BlockShift < Count; _areaOfBlock[block++] = area)
+        {
+            while ((long)block << BlockShift >= _areaBase[area + 1])
+                area++;
+        }
         _words = new Word[(Count + 63) / 64];
         foreach (PageRange range in image.Present)
         {
@@ -54,7 +64,7 @@ public sealed class PageMap
 
     private PageMap(PageMap parent)
     {
-        (_areaStart, _areaBase) = (parent._areaStart, parent._areaBase);
+        (_areaStart, _areaBase, _areaOfBlock) = (parent._areaStart, parent._areaBase, parent._areaOfBlock);
         _words = (Word[])parent._words.Clone();
         (Count, PresentPages) = (parent.Count, parent.PresentPages);
         (LazyPages, InFlightPages) = (parent.LazyPages, parent.InFlightPages);
@@ -250,16 +260,12 @@ public sealed class PageMap
     private int AreaOf(long index)
     {
         int area = _recent;
-        if (area < _areaStart.Length && index >= _areaBase[area] && index < _areaBase[area + 1])
+        if (index >= _areaBase[area] && index < _areaBase[area + 1])
             return area;
-        int first = 0;
-        for (int count = _areaStart.Length; count > 1;)
-        {
-            int half = count >> 1;
-            first = _areaBase[first + half] <= index ? first + half : first;
-            count -= half;
-        }
-        return _recent = first;
+        area = _areaOfBlock[index >> BlockShift];
+        while (index >= _areaBase[area + 1])
+            area++;
+        return _recent = area;
     }
 
     /// <summary>The last area that begins at the page or before; -1 if none does.</summary>

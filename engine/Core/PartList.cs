@@ -2,16 +2,16 @@ using System.Collections;
 
 namespace Testbed.Core;
 
-/// <summary>A list that grows by parts, not by copies: a large one never needs twice its room.</summary>
+/// <summary>A list that grows by parts, not by copies: a large one never needs more than its room.</summary>
 internal sealed class PartList<T> : IReadOnlyList<T>
 {
-    private const int Shift = 15, PartLength = 1 << Shift;
+    private const int Shift = 13, PartLength = 1 << Shift;
     private readonly List<T[]> _parts = [];
     private T[] _last = [];
-    private int _used;
+    private int _used = PartLength;
 
     /// <inheritdoc/>
-    public int Count => _parts.Count == 0 ? 0 : ((_parts.Count - 1) << Shift) + _used;
+    public int Count => (_parts.Count << Shift) + _used - PartLength;
 
     /// <inheritdoc/>
     public T this[int index] =>
@@ -20,19 +20,10 @@ internal sealed class PartList<T> : IReadOnlyList<T>
     /// <summary>Appends.</summary>
     public void Add(T value)
     {
-        if (_used == _last.Length)
+        if (_used == PartLength)
         {
-            // The first part is small: most runs of a test are.
-            if (_last.Length is 0 or PartLength)
-            {
-                _parts.Add(_last = new T[_parts.Count == 0 ? 256 : PartLength]);
-                _used = 0;
-            }
-            else
-            {
-                Array.Resize(ref _last, _last.Length * 2);
-                _parts[^1] = _last;
-            }
+            _parts.Add(_last = new T[PartLength]);
+            _used = 0;
         }
         _last[_used++] = value;
     }

@@ -17,6 +17,9 @@ public readonly record struct PolicyFault(long Index, PageState State, int Threa
 /// </summary>
 public interface IPolicy
 {
+    /// <summary>Whether it never proposes anything: then it is not asked, which most of a long replay under such a policy would be.</summary>
+    bool ProposesNothing => false;
+
     /// <summary>A thread faulted; propose what else to move because of it.</summary>
     void OnFault(in PolicyFault fault, PageMap map, Plan plan);
 

@@ -25,8 +25,11 @@ internal sealed class RemapTable
     public bool TryToDump(PageNumber run, out PageNumber dump)
     {
         dump = run;
-        if (_moved.Count == 0)
-            return true;
+        return _moved.Count == 0 || TryMovedToDump(run, ref dump);
+    }
+
+    private bool TryMovedToDump(PageNumber run, ref PageNumber dump)
+    {
         bool movedAway = false;
         foreach (Segment s in _moved)
         {
@@ -41,10 +44,10 @@ internal sealed class RemapTable
     }
 
     /// <summary>The run-time place of the first pages of a dump range, as many as stayed together.</summary>
-    public PageRange ToRun(PageRange dump)
+    public PageRange ToRun(PageRange dump) => _moved.Count == 0 ? dump : MovedToRun(dump);
+
+    private PageRange MovedToRun(PageRange dump)
     {
-        if (_moved.Count == 0)
-            return dump;
         PageNumber end = dump.End;
         foreach (Segment s in _moved)
         {

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Testbed.Core;
 
 /// <summary>Why a page was moved, or how a first touch was answered.</summary>
@@ -50,6 +52,7 @@ public readonly record struct FaultRecord(
 }
 
 /// <summary>A range that was installed: when, and why it had been asked for.</summary>
+[StructLayout(LayoutKind.Auto)]
 public readonly record struct InstallRecord(Instant Time, int Space, PageRange Range, Cause Cause);
 
 /// <summary>What became of the pages that were moved before anybody waited for them.</summary>
@@ -96,7 +99,7 @@ public sealed class RunResult
     /// <summary>Latency of each fault that waited for a page to come (demand and late ones), in the order of resolution.</summary>
     public required IReadOnlyList<Duration> Latencies { get; init; }
 
-    /// <summary>When each of them was resolved, in the same order; empty where that was not kept.</summary>
+    /// <summary>When each of them was resolved, to the microsecond, in the same order; empty where that was not kept.</summary>
     public IReadOnlyList<Instant> ResolvedAt { get; init; } = [];
 
     /// <summary>Faults that had to ask for their page, or that waited for one that another thread's fault had asked for.</summary>

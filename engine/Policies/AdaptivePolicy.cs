@@ -40,7 +40,7 @@ public sealed class AdaptivePolicy : IPolicy
     private readonly Standing[] _standings = new Standing[Predictors];
     private readonly Probe[] _probes = new Probe[Probes];
     private readonly ThreadTrends _trends = new(64);
-    private readonly long[] _recorded;
+    private readonly int[] _recorded;
     private readonly Dictionary<long, int> _place;
     private long _faults;
     private int _sweep;

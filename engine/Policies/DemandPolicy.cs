@@ -7,6 +7,9 @@ namespace Testbed.Policies;
 public sealed class DemandPolicy : IPolicy
 {
     /// <inheritdoc/>
+    public bool ProposesNothing => true;
+
+    /// <inheritdoc/>
     public void OnFault(in PolicyFault fault, PageMap map, Plan plan) { }
 
     /// <inheritdoc/>

@@ -59,9 +59,9 @@ public sealed class FaasnapPolicy : IPolicy
             _fill.Propose(map, plan);
     }
 
-    private static (long, long)[] Regions(PageMap map, long[] recorded, int group, int gap)
+    private static (long, long)[] Regions(PageMap map, int[] recorded, int group, int gap)
     {
-        (long Index, int Group)[] pages = [.. recorded.Select((index, i) => (index, i / group))];
+        (long Index, int Group)[] pages = [.. recorded.Select((index, i) => ((long)index, i / group))];
         Array.Sort(pages);
         var regions = new List<(int Group, long Index, long Count)>();
         long areaEnd = 0;

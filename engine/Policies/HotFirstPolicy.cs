@@ -33,7 +33,7 @@ public sealed class HotFirstPolicy : IPolicy
         (_heat, _heap, _place) = (new int[_size], new int[_size], new int[_size]);
         foreach (IReadOnlyList<PageNumber> run in Recordings.RunsOf(environment.Recording))
         {
-            foreach (long index in RecordedPages.Indices(environment.Map, run))
+            foreach (int index in RecordedPages.Indices(environment.Map, run))
                 _heat[index / region]++;
         }
         for (int r = 0; r < _size; r++)

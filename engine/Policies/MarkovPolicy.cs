@@ -17,7 +17,9 @@ public sealed class MarkovPolicy : IPolicy
 {
     private readonly int _degree;
     private readonly bool _background;
-    private readonly (long[] Recorded, Dictionary<long, int> Place)[] _runs;
+
+    // Of each run the pages in order, and of each page its place among them, -1 where it has none.
+    private readonly (int[] Recorded, int[] Place)[] _runs;
     private SequentialFill _fill;
 
     /// <summary>Learns from the environment's recording.</summary>
@@ -27,23 +29,25 @@ public sealed class MarkovPolicy : IPolicy
         [PolicyOption("whether to move the rest while idle")] bool background = true)
     {
         (_degree, _background) = (degree, background);
-        _runs = [.. Recordings.RunsOf(environment.Recording).Select(run => Learn(RecordedPages.Indices(environment.Map, run)))];
+        _runs = [.. Recordings.RunsOf(environment.Recording).Select(run => Learn(RecordedPages.Indices(environment.Map, run), environment.Map.Count))];
     }
 
-    private static (long[], Dictionary<long, int>) Learn(long[] recorded)
+    private static (int[], int[]) Learn(int[] recorded, long pages)
     {
-        var place = new Dictionary<long, int>(recorded.Length);
+        var place = new int[pages];
+        Array.Fill(place, -1);
         for (int i = 0; i < recorded.Length; i++)
-            place.Add(recorded[i], i);
+            place[recorded[i]] = i;
         return (recorded, place);
     }
 
     /// <inheritdoc/>
     public void OnFault(in PolicyFault fault, PageMap map, Plan plan)
     {
-        foreach ((long[] recorded, Dictionary<long, int> places) in _runs)
+        foreach ((int[] recorded, int[] places) in _runs)
         {
-            if (!places.TryGetValue(fault.Index, out int place))
+            int place = places[fault.Index];
+            if (place < 0)
                 continue;
             int end = (int)Math.Min(recorded.Length, place + 1L + _degree);
             RunBuilder run = default;

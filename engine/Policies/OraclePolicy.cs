@@ -17,7 +17,7 @@ namespace Testbed.Policies;
     Source = "Cao, Felten, Karlin and Li, A Study of Integrated Prefetching and Caching Strategies, SIGMETRICS 1995 (aggressive)")]
 public sealed class OraclePolicy : IPolicy
 {
-    private readonly long[] _recorded;
+    private readonly int[] _recorded;
     private readonly int[] _place;
     private readonly int _batch;
     private readonly bool _background;

@@ -15,26 +15,27 @@ public enum RecordedIn
 /// <summary>What policies make of a recording.</summary>
 internal static class RecordedPages
 {
-    /// <summary>The indices of the recorded pages that are in the map, in recorded order, each once.</summary>
-    public static long[] Indices(PolicyEnvironment environment, RecordedIn recordedIn = RecordedIn.Any)
+    /// <summary>The indices of the recorded pages that are in the map, in recorded order, each once. As int, which is enough for 8 TiB.</summary>
+    public static int[] Indices(PolicyEnvironment environment, RecordedIn recordedIn = RecordedIn.Any)
     {
-        long[] union = Indices(environment.Map, environment.Recording);
+        int[] union = Indices(environment.Map, environment.Recording);
         IReadOnlyList<IReadOnlyList<PageNumber>> runs = Recordings.RunsOf(environment.Recording);
         if (recordedIn == RecordedIn.Any || runs.Count == 1)
             return union;
         var runsWith = new int[environment.Map.Count];
         foreach (IReadOnlyList<PageNumber> run in runs)
         {
-            foreach (long index in Indices(environment.Map, run))
+            foreach (int index in Indices(environment.Map, run))
                 runsWith[index]++;
         }
         return Array.FindAll(union, index => runsWith[index] == runs.Count);
     }
 
     /// <summary>The same of a single recording.</summary>
-    public static long[] Indices(PageMap map, IReadOnlyList<PageNumber> recording)
+    public static int[] Indices(PageMap map, IReadOnlyList<PageNumber> recording)
     {
-        var indices = new List<long>(recording.Count);
+        var indices = new int[recording.Count];
+        int count = 0;
         // A bit a page: recordings cover much of the memory.
         var seen = new ulong[(map.Count + 63) / 64];
         foreach (PageNumber page in recording)
@@ -42,8 +43,9 @@ internal static class RecordedPages
             if (!map.TryIndex(page, out long index) || (seen[index >> 6] & (1ul << (int)(index & 63))) != 0)
                 continue;
             seen[index >> 6] |= 1ul << (int)(index & 63);
-            indices.Add(index);
+            indices[count++] = checked((int)index);
         }
-        return [.. indices];
+        Array.Resize(ref indices, count);
+        return indices;
     }
 }

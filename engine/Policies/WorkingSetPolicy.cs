@@ -25,7 +25,7 @@ public enum WorkingSetOrder
     Source = "Ustiugov et al., Benchmarking, Analysis, and Optimization of Serverless Function Snapshots (REAP), ASPLOS 2021, section 5")]
 public sealed class WorkingSetPolicy : IPolicy
 {
-    private readonly long[] _recorded;
+    private readonly int[] _recorded;
     private readonly bool _background;
     private long _next;
     private SequentialFill _fill;

@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace Testbed.Replay;
 
 /// <summary>What the simulation does next.</summary>
@@ -24,18 +26,34 @@ internal enum SimEventKind : byte
 
 /// <summary>
 /// Events in the order of (time, sequence), so that equal times keep their order. What is known of them makes it cheap:
-/// a thread waits for one moment at a time (a heap of as many places as there are threads), arrivals come in the
-/// order in which they left (a ring), link and daemon wait for one moment each.
+/// a thread waits for one moment at a time, arrivals come in the order in which they left (a ring), link and daemon wait for
+/// one moment each. Which thread is next is as good as random, so it is found without branches: of each four times the least is
+/// kept, of each four of these again, and so on.
 /// </summary>
-internal sealed class EventQueue(int threads)
+internal sealed class EventQueue
 {
     private const long Never = long.MaxValue;
-    private readonly Entry[] _heap = new Entry[threads + 1];
+
+    // The threads' times, then the least of each four of them, and so on up to a level of four; filled up with Never.
+    private readonly long[][] _levels;
+    private readonly long[] _threadOrders;
     private Entry[] _ring = new Entry[64];
-    private int _heapCount, _ringHead, _ringCount;
+    private int _ringHead, _ringCount;
     private long _thread = Never, _arrival = Never, _link = Never, _daemon = Never;
     private long _linkOrder, _daemonOrder;
     private long _sequence;
+
+    public EventQueue(int threads)
+    {
+        var levels = new List<long[]>();
+        for (int fours = (Math.Max(1, threads) + 3) / 4; levels.Count == 0 || levels[^1].Length > 4; fours = (fours + 3) / 4)
+        {
+            levels.Add(new long[fours * 4]);
+            Array.Fill(levels[^1], Never);
+        }
+        _levels = [.. levels];
+        _threadOrders = new long[_levels[0].Length];
+    }
 
     /// <summary>The time of the next event; the largest there is when none waits.</summary>
     public long NextTime => Math.Min(Math.Min(_link, _daemon), Math.Min(_thread, _arrival));
@@ -64,15 +82,14 @@ internal sealed class EventQueue(int threads)
     /// <summary>A thread's next moment, or its fault's.</summary>
     public void PushThread(long time, SimEventKind kind, int thread)
     {
-        Entry[] heap = _heap;
-        int i = _heapCount++;
-        // The newest of equal times goes last, so it never passes an equal parent.
-        for (int parent; i > 0 && heap[parent = (i - 1) >> 1].Time > time; i = parent)
-            heap[i] = heap[parent];
-        ref Entry entry = ref heap[i];
-        (entry.Time, entry.Order, entry.A) = (time, Order(kind), thread);
-        if (i == 0)
-            _thread = time;
+        _threadOrders[thread] = Order(kind);
+        int at = thread;
+        foreach (long[] level in _levels)
+        {
+            level[at] = Math.Min(level[at], time);
+            at >>= 2;
+        }
+        _thread = Math.Min(_thread, time);
     }
 
     /// <summary>Takes the next event.</summary>
@@ -92,10 +109,10 @@ internal sealed class EventQueue(int threads)
             order = _daemonOrder;
         if (_arrival == time && _ring[_ringHead].Order < order)
             order = _ring[_ringHead].Order;
-        if (_thread == time && _heap[0].Order < order)
+        if (_thread == time && FirstThread(ref order) is var thread and >= 0)
         {
-            (order, a) = (_heap[0].Order, _heap[0].A);
-            RemoveThread();
+            a = thread;
+            RemoveThread(thread);
             return (SimEventKind)(order & 7);
         }
         switch ((SimEventKind)(order & 7))
@@ -116,27 +133,58 @@ internal sealed class EventQueue(int threads)
 
     private long Order(SimEventKind kind) => (_sequence++ << 3) | (long)kind;
 
-    private void RemoveThread()
+    /// <summary>Of the threads whose time has come the one that was told of first, if that was before <paramref name="order"/>; else -1.</summary>
+    private int FirstThread(ref long order)
     {
-        Entry[] heap = _heap;
-        int count = --_heapCount;
-        if (count == 0)
+        int first = 0;
+        for (int level = _levels.Length - 1; level >= 0; level--)
         {
-            _thread = Never;
-            return;
+            uint equal = Equal(_levels[level], first * 4, _thread);
+            if ((equal & (equal - 1)) != 0)
+                return FirstOfEqual(ref order);
+            first = (first * 4) + BitOperations.TrailingZeroCount(equal);
         }
-        ref readonly Entry last = ref heap[count];
-        int i = 0;
-        for (int child; (child = 2 * i + 1) < count; i = child)
+        if (_threadOrders[first] >= order)
+            return -1;
+        order = _threadOrders[first];
+        return first;
+    }
+
+    private int FirstOfEqual(ref long order)
+    {
+        int first = -1;
+        for (int thread = 0; thread < _threadOrders.Length; thread++)
         {
-            if (child + 1 < count && Before(heap[child + 1], heap[child]))
-                child++;
-            if (!Before(heap[child], last))
-                break;
-            heap[i] = heap[child];
+            if (_levels[0][thread] == _thread && _threadOrders[thread] < order)
+                (first, order) = (thread, _threadOrders[thread]);
         }
-        heap[i] = last;
-        _thread = heap[0].Time;
+        return first;
+    }
+
+    private void RemoveThread(int thread)
+    {
+        long least = Never;
+        int at = thread;
+        foreach (long[] level in _levels)
+        {
+            level[at] = least;
+            at >>= 2;
+            least = Least(level, at * 4);
+        }
+        _thread = least;
+    }
+
+    private static long Least(long[] times, int first)
+    {
+        ReadOnlySpan<long> four = times.AsSpan(first, 4);
+        return Math.Min(Math.Min(four[0], four[1]), Math.Min(four[2], four[3]));
+    }
+
+    /// <summary>A bit for each of four times that is the one given.</summary>
+    private static uint Equal(long[] times, int first, long time)
+    {
+        ReadOnlySpan<long> four = times.AsSpan(first, 4);
+        return (four[0] == time ? 1u : 0) | (four[1] == time ? 2u : 0) | (four[2] == time ? 4u : 0) | (four[3] == time ? 8u : 0);
     }
 
     private void GrowRing()
@@ -146,8 +194,6 @@ internal sealed class EventQueue(int threads)
             larger[i] = _ring[(_ringHead + i) & (_ring.Length - 1)];
         (_ring, _ringHead) = (larger, 0);
     }
-
-    private static bool Before(in Entry a, in Entry b) => a.Time < b.Time || (a.Time == b.Time && a.Order < b.Order);
 
     private struct Entry
     {

@@ -52,7 +52,12 @@ public sealed class Simulation : IServiceObserver
     private ulong _random;
     private long _lastDeparture, _lastArrival;
     private readonly long[] _serverFree;
-    private readonly Seen[] _seen;
+
+    // The page that each thread touches and waits for; -1 while it waits for none.
+    private readonly long[] _touching;
+
+    // A bit for each page that was asked for as prefetch and not touched since; none before the first.
+    private ulong[] _prefetched = [];
     private PageRange[] _arriving = new PageRange[64];
     private readonly List<ServiceCommand> _todo = [];
     private bool _daemonBusy;
@@ -89,7 +94,8 @@ public sealed class Simulation : IServiceObserver
         _delayInterval = (options.Link.IsUnshaped ? _costs.LocalInterval : _costs.ShapedInterval).Nanoseconds;
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
-        _seen = new Seen[(_map.Count + 63) / 64];
+        _touching = new long[_threads.Length];
+        Array.Fill(_touching, -1);
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -169,7 +175,7 @@ public sealed class Simulation : IServiceObserver
             CountTouch(page, resident);
             if (!resident)
             {
-                _cursor[thread] = cursor;
+                (_cursor[thread], _touching[thread]) = (cursor, page);
                 time += _costs.FaultDelivery.Nanoseconds;
                 // Where nothing comes before it, the queue is a detour.
                 if (!_daemonBusy && time < _events.NextTime)
@@ -193,12 +199,13 @@ public sealed class Simulation : IServiceObserver
     /// <summary>The first touch of a prefetched page decides whether it came in time.</summary>
     private void CountTouch(long page, bool resident)
     {
-        ulong bit = 1ul << (int)(page & 63);
-        ref Seen seen = ref _seen[page >> 6];
-        seen.Touched |= bit;
-        if ((seen.Prefetched & bit) == 0)
+        if (_prefetched.Length == 0)
             return;
-        seen.Prefetched &= ~bit;
+        ulong bit = 1ul << (int)(page & 63);
+        ref ulong word = ref _prefetched[page >> 6];
+        if ((word & bit) == 0)
+            return;
+        word &= ~bit;
         if (resident)
             _useful++;
         else
@@ -390,14 +397,19 @@ public sealed class Simulation : IServiceObserver
         _metrics.OnRequested(time, space, range, cause);
         if (cause != Cause.Prefetch || !_map.TryIndex(range.Start, out long index))
             return;
-        for (long i = index; i < index + range.Count; i++)
+        if (_prefetched.Length == 0)
+            _prefetched = new ulong[(_map.Count + 63) / 64];
+        long end = index + range.Count;
+        for (long at = index; at < end; at = (at | 63) + 1)
         {
-            ulong bit = 1ul << (int)(i & 63);
-            // Already touched: the fault is on its way to the daemon.
-            if ((_seen[i >> 6].Touched & bit) != 0)
-                _latePrefetch++;
-            else
-                _seen[i >> 6].Prefetched |= bit;
+            ulong upToEnd = end - (at & ~63L) < 64 ? (1ul << (int)(end & 63)) - 1 : ulong.MaxValue;
+            _prefetched[at >> 6] |= (ulong.MaxValue << (int)(at & 63)) & upToEnd;
+        }
+        // Already touched: the fault is on its way to the daemon.
+        foreach (long page in _touching)
+        {
+            if ((ulong)(page - index) < (ulong)range.Count)
+                CountTouch(page, resident: false);
         }
     }
 
@@ -408,7 +420,7 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnResolved(in FaultRecord fault)
     {
         _metrics.OnResolved(fault);
-        _waiting[fault.Thread] = default;
+        (_waiting[fault.Thread], _touching[fault.Thread]) = (default, -1);
         TouchSequence touches = _threads[fault.Thread];
         int cursor = _cursor[fault.Thread];
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
@@ -416,11 +428,5 @@ public sealed class Simulation : IServiceObserver
             return;
         _cursor[fault.Thread] = cursor;
         _events.PushThread(running + ThinkBefore(touches, cursor), SimEventKind.Thread, fault.Thread);
-    }
-
-    /// <summary>Of 64 pages: which were touched, and which were prefetched and not touched yet.</summary>
-    private struct Seen
-    {
-        public ulong Touched, Prefetched;
     }
 }

@@ -12,6 +12,16 @@ internal static class TestbedProgram
 
     public static Outcome Run(params string[] arguments)
     {
+        using Process process = Start(arguments);
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return new Outcome(process.ExitCode, output, errors.Result);
+    }
+
+    /// <summary>Starts it; input is at its end, output and errors can be read.</summary>
+    public static Process Start(params string[] arguments)
+    {
         var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "testbed.dll"), .. arguments])
         {
             WorkingDirectory = Root,
@@ -19,12 +29,9 @@ internal static class TestbedProgram
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        using Process process = Process.Start(start)!;
+        Process process = Process.Start(start)!;
         process.StandardInput.Close();
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        string output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return new Outcome(process.ExitCode, output, errors.Result);
+        return process;
     }
 
     private static string Find()

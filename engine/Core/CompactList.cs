@@ -1,0 +1,36 @@
+using System.Collections;
+
+namespace Testbed.Core;
+
+/// <summary>A list of what a number stands for. It takes 4 bytes for each as long as all numbers are below 2^32, and 8 from the first that is not.</summary>
+/// <param name="read">What a number stands for.</param>
+internal sealed class CompactList<T>(Func<long, T> read) : IReadOnlyList<T>
+{
+    private readonly PartList<uint> _narrow = new();
+    private readonly PartList<long> _wide = new();
+
+    /// <inheritdoc/>
+    public int Count => _narrow.Count + _wide.Count;
+
+    /// <inheritdoc/>
+    public T this[int index] => read(index < _narrow.Count ? _narrow[index] : _wide[index - _narrow.Count]);
+
+    /// <summary>Appends.</summary>
+    public void Add(long number)
+    {
+        if (number is >= 0 and <= uint.MaxValue && _wide.Count == 0)
+            _narrow.Add((uint)number);
+        else
+            _wide.Add(number);
+    }
+
+    /// <inheritdoc/>
+    public IEnumerator<T> GetEnumerator()
+    {
+        int count = Count;
+        for (int i = 0; i < count; i++)
+            yield return this[i];
+    }
+
+    IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+}
