@@ -28,7 +28,6 @@ public sealed class LazyPagesTests
     public void OverTls() => Migrates("redis", """["testbed+criu", "testbed+testbed", "criu+testbed"]""", """, "tls": true""");
 
     [TestCase("criu")]
-    [TestCase("next-n:n=16")]
     [TestCase("adaptive")]
     [TestCase("bubbling")]
     public void UnderOtherPolicies(string policy) => Migrates("redis", """["testbed+testbed"]""", $$""", "policy": "{{policy}}" """);
