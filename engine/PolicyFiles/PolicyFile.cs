@@ -12,9 +12,7 @@ namespace Testbed.PolicyFiles;
 /// </summary>
 public static class PolicyFile
 {
-    private static readonly Dictionary<string, IReadOnlyList<string>> s_loaded = [];
-
-    /// <summary>Adds the policies of a file to the catalog; of a file that was added before, only tells their names.</summary>
+    /// <summary>Adds the policies of a file to the catalog.</summary>
     /// <param name="path">A .cs file, or a .dll.</param>
     /// <returns>Their names.</returns>
     /// <exception cref="BadInputException">No such file, it does not compile (each error is a line with its place), or no policy in it.</exception>
@@ -23,11 +21,9 @@ public static class PolicyFile
         string full = Path.GetFullPath(path);
         if (!File.Exists(full))
             throw new BadInputException($"{path}: no such file; expected a C# file (.cs) or a class library (.dll) with a policy");
-        if (s_loaded.TryGetValue(full, out IReadOnlyList<string>? names))
-            return names;
         if (!RuntimeFeature.IsDynamicCodeSupported)
             throw new BadInputException($"{path}: this build of the testbed is compiled ahead of time and takes no outside policies; expected the build that runs on dotnet");
-        return s_loaded[full] = Path.GetExtension(full) switch
+        return Path.GetExtension(full) switch
         {
             ".cs" => PolicyCatalog.Add(Context(full).LoadFromStream(new MemoryStream(PolicyCompiler.Compile(path, File.ReadAllText(full)))), path),
             ".dll" => PolicyCatalog.Add(Library(path, full), path),
