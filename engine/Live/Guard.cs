@@ -11,32 +11,42 @@ namespace Testbed.Live;
 internal sealed class Guard : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
-    private readonly DescriptorChannel _channel;
-    private readonly LaunchedProgram _program;
+    private readonly DescriptorChannel _channel, _theirs;
+    private readonly IEnumerable<string> _arguments;
+    private LaunchedProgram? _program;
 
-    private Guard(DescriptorChannel channel, LaunchedProgram program) => (_channel, _program) = (channel, program);
+    private Guard(IEnumerable<string> arguments)
+    {
+        _arguments = arguments;
+        (_channel, _theirs) = DescriptorChannel.Pair();
+    }
 
     /// <summary>Starts it for a capture; it becomes ready while we go on.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>
-    public static Guard Start(int pid, string directory, bool deleteImages) => Start(
-    [
-        GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
-        .. deleteImages ? (string[])["--delete-images"] : [],
-    ]);
+    public static Guard Start(int pid, string directory, bool deleteImages)
+    {
+        Guard guard = Prepare(
+        [
+            GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
+            .. deleteImages ? (string[])["--delete-images"] : [],
+        ]);
+        guard.Launch();
+        return guard;
+    }
 
-    /// <summary>Starts this program a second time, as a guard over us; it becomes ready while we go on, and takes no processor time from us.</summary>
-    /// <param name="arguments">What it is called with.</param>
+    /// <summary>One that can be entrusted with descriptors already; the kernel keeps them until it is launched and looks.</summary>
+    /// <param name="arguments">What this program is called with to be a guard over us.</param>
+    /// <exception cref="BadInputException">No descriptors are left.</exception>
+    public static Guard Prepare(IEnumerable<string> arguments) => new(arguments);
+
+    /// <summary>Starts it. It becomes ready while we go on, and takes no processor time from us.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>
-    public static Guard Start(IEnumerable<string> arguments)
+    public void Launch()
     {
         (string host, string program) = Command();
-        (DescriptorChannel ours, DescriptorChannel theirs) = DescriptorChannel.Pair();
-        using (theirs)
-        {
-            LaunchedProgram guard = LaunchedProgram.StartAlone(host, [program, .. arguments], theirs.Fd);
-            SetPriority(guard.Pid, ProcessPriorityClass.Idle);
-            return new Guard(ours, guard);
-        }
+        using (_theirs)
+            _program = LaunchedProgram.StartAlone(host, [program, .. _arguments], _theirs.Fd);
+        SetPriority(_program.Pid, ProcessPriorityClass.Idle);
     }
 
     /// <summary>Waits until it stands guard.</summary>
@@ -55,7 +65,7 @@ internal sealed class Guard : IDisposable
     public void Dismiss()
     {
         _channel.Send(GuardProcess.Done);
-        if (_program.WaitForExit(Patience) is null)
+        if (_program is not null && _program.WaitForExit(Patience) is null)
         {
             _program.Kill();
             _program.WaitForExit(Patience);
@@ -66,7 +76,11 @@ internal sealed class Guard : IDisposable
     public void Release() => _channel.Send(GuardProcess.Done);
 
     /// <summary>Lets go of it without a word: it does its duty when this process ends.</summary>
-    public void Dispose() => _program.Dispose();
+    public void Dispose()
+    {
+        _theirs.Dispose();
+        _program?.Dispose();
+    }
 
     /// <summary>Of a process, and of the threads that it starts from then on.</summary>
     internal static void SetPriority(int pid, ProcessPriorityClass priority)

@@ -306,7 +306,26 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.LastLaneError})");
     }
 
-    private void AwaitAll(Action? onTick, CancellationToken cancel) => AwaitAll(_live!, _options, onTick, cancel);
+    private void AwaitAll(Action? onTick, CancellationToken cancel)
+    {
+        // Not before: starting a process beside them would keep criu restore and the first faults waiting.
+        if (!_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(150)))
+            LaunchGuard();
+        AwaitAll(_live, _options, onTick, cancel);
+    }
+
+    private void LaunchGuard()
+    {
+        try
+        {
+            _guard?.Launch();
+            Log(3, "a guard stands by");
+        }
+        catch (BadInputException e)
+        {
+            Log(2, $"no guard: {e.Message}");
+        }
+    }
 
     private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
     {
@@ -338,7 +357,7 @@ public sealed class LazyPagesDaemon : IDisposable
         try
         {
             _journal = ChangeJournal.Create(_options.WorkPath);
-            _guard = Guard.Start(_options.Guard);
+            _guard = Guard.Prepare(_options.Guard);
         }
         catch (BadInputException e)
         {

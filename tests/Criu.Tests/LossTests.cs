@@ -140,7 +140,7 @@ public sealed class LossTests
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
             Thread.Sleep(20);
         Succeeds(_destination.Run(RealCriu.Program, "restore", "-D", _folder.FullName, "-d", "--lazy-pages", "--tcp-close", "-o", "restore.log", "-v1"), "restore.log");
-        AwaitLog("restore finished");
+        AwaitLog("a guard stands by");
         return daemon;
     }
 
