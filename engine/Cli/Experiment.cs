@@ -57,21 +57,28 @@ internal static class Experiment
         (PolicySpec Policy, LinkSpec Link)[] runs =
             [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
         HostCosts costs = calibration.ToCosts();
-        Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
-            link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
+        Dictionary<string, LinkBound> bounds = BoundsOf(workload, scenario, costs);
         var results = new RunResult[runs.Length];
         InParallel(runs.Length, i => results[i] = Simulation.Run(
-            workload,
-            new ReplayOptions(runs[i].Policy, runs[i].Link.Parameters, runs[i].Link.Text)
-            {
-                Transfer = TransferFor(scenario, runs[i].Policy),
-                Costs = costs,
-                Seed = scenario.Seed,
-                Recording = recording,
-                Bound = bounds[runs[i].Link.Text],
-            }));
+            workload, OptionsFor(scenario, runs[i].Policy, runs[i].Link, scenario.Seed, costs, recording, bounds)));
         return results;
     }
+
+    /// <summary>What no policy can beat, by link as typed.</summary>
+    public static Dictionary<string, LinkBound> BoundsOf(ReplayWorkload workload, Scenario scenario, HostCosts costs) =>
+        scenario.Links.AsParallel().ToDictionary(link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
+
+    /// <summary>How one policy of a scenario is replayed over one of its links.</summary>
+    public static ReplayOptions OptionsFor(
+        Scenario scenario, PolicySpec policy, LinkSpec link, ulong seed, HostCosts costs, IReadOnlyList<PageNumber>? recording, Dictionary<string, LinkBound> bounds) =>
+        new(policy, link.Parameters, link.Text)
+        {
+            Transfer = TransferFor(scenario, policy),
+            Costs = costs,
+            Seed = seed,
+            Recording = recording,
+            Bound = bounds[link.Text],
+        };
 
     /// <summary>The calibration that the command line names, or the scenario, or the reference.</summary>
     /// <exception cref="BadInputException">There is no such file, or it is no calibration.</exception>

@@ -24,7 +24,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
     private sealed record Cell(string Key, int Scenario, PolicySpec Policy, LinkSpec Link, ulong Seed);
 
     private sealed record Input(
-        Scenario Scenario, ReplayWorkload Workload, IReadOnlyList<PageNumber>? Recording, Calibration Calibration, string Identity, Dictionary<string, LinkBound> Bounds);
+        Scenario Scenario, ReplayWorkload Workload, IReadOnlyList<PageNumber>? Recording, HostCosts Costs, string Identity, Dictionary<string, LinkBound> Bounds);
 
     /// <summary>Runs it; the files are <c>sweep.csv</c>, <c>sweep.parquet</c> and the journal <c>sweep.journal</c>.</summary>
     /// <param name="files">Scenarios.</param>
@@ -60,16 +60,13 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
         scenario = Experiment.WithPolicies(scenario, policyFiles);
         string path = Experiment.TraceOf(scenario);
         IReadOnlyList<string> recordings = scenario.Resolve(scenario.Recordings);
-        Calibration calibration = Experiment.CalibrationFor(scenario, calibrationFile);
         ReplayWorkload workload = TraceWorkload.From(Trace.Load(path));
-        HostCosts costs = calibration.ToCosts();
-        // What a result depends on beside its policy, link and seed: trace, recordings, outside policies, costs, transfer settings, and the code itself.
-        IEnumerable<string> files = [path, .. recordings, .. scenario.Resolve(scenario.PolicyFiles)];
+        HostCosts costs = Experiment.CalibrationFor(scenario, calibrationFile).ToCosts();
+        // What a result depends on beside its policy, link and seed: trace, recordings, costs, transfer settings, and the code itself.
+        IEnumerable<string> files = [path, .. recordings];
         string identity = string.Join('|', string.Join(' ', files.Select(Experiment.HashOf)), string.Join(' ', costs.LocalDelays.Nanoseconds), string.Join(' ', costs.ShapedDelays.Nanoseconds),
             costs, scenario.Transfer, Code(typeof(FaultService)), Code(typeof(PolicySpec)), Code(typeof(Simulation)), Code(typeof(Trace)), Code(typeof(SweepRow)));
-        Dictionary<string, LinkBound> bounds = scenario.Links.AsParallel().ToDictionary(
-            link => link.Text, link => LowerBound.Of(workload, link.Parameters, costs));
-        return new Input(scenario, workload, Options.LoadRecordings(recordings), calibration, identity, bounds);
+        return new Input(scenario, workload, Options.LoadRecordings(recordings), costs, identity, Experiment.BoundsOf(workload, scenario, costs));
     }
 
     /// <summary>The compiler's name of an assembly's content.</summary>
@@ -94,7 +91,6 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
 
     private void RunCells(Input[] inputs, Cell[] missing, string journal, Dictionary<string, SweepRow> done)
     {
-        HostCosts[] costs = [.. inputs.Select(i => i.Calibration.ToCosts())];
         using var writer = new StreamWriter(journal, append: true) { AutoFlush = true };
         long before = done.Count;
         Parallel.ForEach(
@@ -107,14 +103,8 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
                     return;
                 }
                 Input input = inputs[cell.Scenario];
-                RunResult result = Simulation.Run(input.Workload, new ReplayOptions(cell.Policy, cell.Link.Parameters, cell.Link.Text)
-                {
-                    Transfer = Experiment.TransferFor(input.Scenario, cell.Policy),
-                    Costs = costs[cell.Scenario],
-                    Seed = cell.Seed,
-                    Recording = input.Recording,
-                    Bound = input.Bounds[cell.Link.Text],
-                });
+                RunResult result = Simulation.Run(input.Workload, Experiment.OptionsFor(
+                    input.Scenario, cell.Policy, cell.Link, cell.Seed, input.Costs, input.Recording, input.Bounds));
                 SweepRow row = SweepRow.Of(cell.Key, input.Scenario.Name, cell.Seed, result);
                 lock (_gate)
                 {

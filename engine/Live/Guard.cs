@@ -15,7 +15,10 @@ internal sealed class Guard : IDisposable
     private readonly IEnumerable<string> _arguments;
     private LaunchedProgram? _program;
 
-    private Guard(IEnumerable<string> arguments)
+    /// <summary>One that can be entrusted with descriptors already; the kernel keeps them until it is launched and looks.</summary>
+    /// <param name="arguments">What this program is called with to be a guard over us.</param>
+    /// <exception cref="BadInputException">No descriptors are left.</exception>
+    public Guard(IEnumerable<string> arguments)
     {
         _arguments = arguments;
         (_channel, _theirs) = DescriptorChannel.Pair();
@@ -25,7 +28,7 @@ internal sealed class Guard : IDisposable
     /// <exception cref="BadInputException">It cannot be started.</exception>
     public static Guard Start(int pid, string directory, bool deleteImages)
     {
-        Guard guard = Prepare(
+        var guard = new Guard(
         [
             GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
             .. deleteImages ? (string[])["--delete-images"] : [],
@@ -33,11 +36,6 @@ internal sealed class Guard : IDisposable
         guard.Launch();
         return guard;
     }
-
-    /// <summary>One that can be entrusted with descriptors already; the kernel keeps them until it is launched and looks.</summary>
-    /// <param name="arguments">What this program is called with to be a guard over us.</param>
-    /// <exception cref="BadInputException">No descriptors are left.</exception>
-    public static Guard Prepare(IEnumerable<string> arguments) => new(arguments);
 
     /// <summary>Starts it. It becomes ready while we go on, and takes no processor time from us.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>

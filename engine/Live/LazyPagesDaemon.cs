@@ -133,15 +133,12 @@ public sealed class LazyPagesDaemon : IDisposable
     /// <exception cref="InvalidOperationException">The service failed.</exception>
     public static void TakeOver(LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
     {
-        using (ChangeJournal begun = ChangeJournal.Open(options.WorkPath))
-        {
-            if (begun.Phase != CapturePhase.Serving)
-                throw new BadInputException("the daemon was killed before the processes ran; CRIU takes the restore back");
-        }
-        options.Log(1, "the daemon was killed; its guard brings in what is away");
-        using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
         using (ChangeJournal journal = ChangeJournal.Open(options.WorkPath))
         {
+            if (journal.Phase != CapturePhase.Serving)
+                throw new BadInputException("the daemon was killed before the processes ran; CRIU takes the restore back");
+            options.Log(1, "the daemon was killed; its guard brings in what is away");
+            using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
             var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
             List<ServedProcess> served = second.Served(saved);
             MonotonicClock clock = MonotonicClock.Start();
@@ -357,7 +354,7 @@ public sealed class LazyPagesDaemon : IDisposable
         try
         {
             _journal = ChangeJournal.Create(_options.WorkPath);
-            _guard = Guard.Prepare(_options.Guard);
+            _guard = new Guard(_options.Guard);
         }
         catch (BadInputException e)
         {
