@@ -26,8 +26,8 @@ public static class RestoreTimeline
         RestoreRun[][] pairs = [.. runs.Where(r => r.Requests.Count > 0).GroupBy(r => r.Pair).Select(g => g.ToArray())];
         LegendEntry[] legend = [.. pairs.Select((p, i) => new LegendEntry(p[0].Pair, Palette.Series(i)))];
         var grid = new PanelGrid(style, legend, [""], ["", ""], Height, left: 50);
-        // A little beyond the last moment at which all was in; after that all are alike.
-        double end = pairs.Max(AllIn) * 1.15;
+        // A little beyond the last moment at which all was in, after which all are alike; a small program may have its first request after that.
+        double end = pairs.Max(p => Math.Max(AllIn(p), p.Min(r => r.Requests[0].Sent.Seconds))) * 1.15;
         var rates = pairs.Select(p => UntilLast(Bin(p, end, bin => bin.Count / (end / Bins * p.Length)))).ToList();
         var tails = pairs.Select(p => Bin(p, end, bin => bin.Count == 0 ? 0 : bin.Quantile(0.99))).ToList();
         (double low, double high) = Scale.LogRange(tails.SelectMany(t => t).Select(p => p.Y), 0.05, 0.05);

@@ -88,6 +88,14 @@ public sealed partial class RestoreTests
         Assert.That(FigureWriter.Svg(sheet, "t"), Does.Contain("requests/s").And.Contain("p99 latency").And.Contain("testbed+testbed"));
     }
 
+    [Test]
+    public void AProgramThatAnswersOnlyWhenAllIsInIsDrawnToo()
+    {
+        // The first request is sent after 20 ms.
+        FigureSheet sheet = RestoreTimeline.Draw([Run("testbed+testbed", 0, 5, 100), Run("testbed+criu", 0, 8, 100)], FigureStyle.Report);
+        Assert.That(FigureWriter.Svg(sheet, "t"), Does.Contain("testbed+criu"));
+    }
+
     [GeneratedRegex("href=\"(figures/[^\"]*)\"")]
     private static partial Regex Link();
 }
