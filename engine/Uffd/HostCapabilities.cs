@@ -36,9 +36,10 @@ public static class HostCapabilities
     ];
 
     /// <summary>Tries everything. A program (sleep) is started for the purpose, and ended.</summary>
-    public static IReadOnlyList<HostCapability> Probe() =>
+    /// <param name="criu">Where CRIU is; null: nowhere.</param>
+    public static IReadOnlyList<HostCapability> Probe(string? criu) =>
     [
-        Userfaultfd(out ulong features), Device(), Features(features), .. Tracing(), PagemapScan(), PipePages(), PipeSize(), Criu(),
+        Userfaultfd(out ulong features), Device(), Features(features), .. Tracing(), PagemapScan(), PipePages(), PipeSize(), Criu(criu),
     ];
 
     /// <summary>Why this host cannot capture a process in place, in one line; null when it can.</summary>
@@ -188,11 +189,12 @@ public static class HostCapabilities
         return line is not null && (Convert.ToUInt64(line[7..].Trim(), 16) >> number & 1) != 0;
     }
 
-    private static HostCapability Criu()
+    private static HostCapability Criu(string? program)
     {
         const string Name = "CRIU";
-        const string Remedy = "only live migration with CRIU needs it: install criu 4.2 or newer, or name it in the variable CRIU";
-        string program = Environment.GetEnvironmentVariable("CRIU") is { Length: > 0 } named ? named : "criu";
+        const string Remedy = "only live migration with CRIU needs it: sh scenarios/setup/criu.sh, or name one of 4.2 or newer in the variable TESTBED_CRIU";
+        if (program is null)
+            return new HostCapability(Name, CapabilityStatus.Missing, "criu is not installed", Remedy, false);
         try
         {
             ProcessStartInfo start = new(program, ["--version"]) { RedirectStandardOutput = true, RedirectStandardError = true };

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Xfer;
+using Testbed.Scenarios;
 
 namespace Benchmarks;
 
@@ -15,10 +16,6 @@ namespace Benchmarks;
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public static class ServerSpeed
 {
-    // What CRIU's server meets in tee(2) without CAP_SYS_RESOURCE, and ends: it wants pipes of 4 MiB, and all memory in pipes.
-    private static readonly (string File, string Value)[] PipeLimits =
-        [("/proc/sys/fs/pipe-user-pages-soft", "0"), ("/proc/sys/fs/pipe-max-size", "4194304")];
-
     private const uint Pid = 1000;
     private static readonly PageNumber First = new(0x10000);
 
@@ -32,10 +29,10 @@ public static class ServerSpeed
     public static void Run(int pages, int runs, string only, TextWriter output)
     {
         DirectoryInfo images = Directory.CreateTempSubdirectory("testbed-server-");
-        string? criu = FindCriu();
+        string? criu = CriuSetup.Find();
         string[] servers = [.. ((string[])["ours", "criu"]).Where(s => (only.Length == 0 || s == only) && (s != "criu" || criu is not null))];
         Dictionary<string, List<Measured>> all = servers.ToDictionary(s => s, _ => new List<Measured>());
-        string[] limits = [.. PipeLimits.Select(limit => File.ReadAllText(limit.File))];
+        using IDisposable? limits = servers.Contains("criu") ? CriuSetup.LiftPipeLimits() : null;
         nint before = Process.GetCurrentProcess().ProcessorAffinity;
         try
         {
@@ -46,8 +43,6 @@ public static class ServerSpeed
             {
                 foreach (string server in servers)
                 {
-                    if (server == "criu")
-                        Array.ForEach(PipeLimits, limit => File.WriteAllText(limit.File, limit.Value));
                     Measured result = Measure(server, criu, images.FullName, pages);
                     all[server].Add(result);
                     Print(output, server, result);
@@ -60,8 +55,6 @@ public static class ServerSpeed
         {
             Process.GetCurrentProcess().ProcessorAffinity = before;
             images.Delete(recursive: true);
-            if (servers.Contains("criu"))
-                Array.ForEach([.. PipeLimits.Zip(limits)], limit => File.WriteAllText(limit.First.File, limit.Second));
         }
     }
 
@@ -297,16 +290,5 @@ public static class ServerSpeed
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
         return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
-
-    private static string? FindCriu()
-    {
-        for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
-        {
-            string criu = Path.Combine(at.FullName, "artifacts", "criu", "criu");
-            if (File.Exists(criu))
-                return criu;
-        }
-        return null;
     }
 }

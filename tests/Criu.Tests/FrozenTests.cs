@@ -5,6 +5,7 @@ using NUnit.Framework;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Xfer;
+using Testbed.Scenarios;
 
 namespace Testbed.Criu.Tests;
 
@@ -25,7 +26,7 @@ public sealed class FrozenTests
             time.sleep(0.02)
         """;
 
-    private string _pipeLimit = "";
+    private IDisposable? _limits;
     private DirectoryInfo _folder = null!;
     private Side _source = null!;
 
@@ -33,7 +34,7 @@ public sealed class FrozenTests
     public void Start()
     {
         RealCriu.Require();
-        _pipeLimit = RealCriu.LiftPipeLimit();
+        _limits = CriuSetup.LiftPipeLimits();
         _folder = Directory.CreateTempSubdirectory("testbed-frozen-");
         File.WriteAllText(In("program.py"), Program);
         _ = _folder.CreateSubdirectory("images");
@@ -50,7 +51,7 @@ public sealed class FrozenTests
         _source.Dispose();
         _folder.Delete(recursive: true);
         _folder = null!;
-        RealCriu.SetPipeLimit(_pipeLimit);
+        _limits!.Dispose();
     }
 
     [Test]

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using NUnit.Framework;
+using Testbed.Scenarios;
 
 namespace Testbed.Criu.Tests;
 
@@ -83,7 +84,7 @@ public sealed class LazyPagesTests
         side.Launch(redis.Command);
         redis.AwaitReady();
         pid = redis.Pid;
-        string limit = RealCriu.LiftPipeLimit();
+        using IDisposable limits = CriuSetup.LiftPipeLimits();
         if (more.Length == 0)
         {
             Outcome dumped = side.Run([RealCriu.Program, "dump", "-t", $"{pid}", "-D", images, "-o", "dump.log"]);
@@ -97,7 +98,6 @@ public sealed class LazyPagesTests
             Thread.Sleep(200);
             dump.Kill(entireProcessTree: true);
         }
-        RealCriu.SetPipeLimit(limit);
         return images;
     }
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using NUnit.Framework;
+using Testbed.Scenarios;
 
 namespace Testbed.Criu.Tests;
 
@@ -18,14 +19,15 @@ public sealed class LossTests
     private readonly List<Process> _started = [];
     private DirectoryInfo _folder = null!;
     private Side _source = null!, _destination = null!;
-    private string _digest = "", _pipeLimit = "";
+    private string _digest = "";
+    private IDisposable? _limits;
     private int _churned;
 
     [SetUp]
     public void DumpATree()
     {
         RealCriu.Require();
-        _pipeLimit = RealCriu.LiftPipeLimit();
+        _limits = CriuSetup.LiftPipeLimits();
         _folder = Directory.CreateTempSubdirectory("testbed-loss-");
         (_source, _destination) = (new Side(), new Side());
         string program = In("tree");
@@ -54,7 +56,7 @@ public sealed class LossTests
         _started.Clear();
         _folder.Delete(recursive: true);
         _folder = null!;
-        RealCriu.SetPipeLimit(_pipeLimit);
+        _limits!.Dispose();
     }
 
     [TestCase(true, TestName = "The daemon is killed: its guard brings everything in from the server")]

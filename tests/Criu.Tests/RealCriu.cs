@@ -9,8 +9,6 @@ internal sealed record Outcome(int ExitCode, string Output, string Errors);
 /// <summary>The CRIU that scenarios/setup/criu.sh installed, our program, and how they are run.</summary>
 internal static class RealCriu
 {
-    private const string PipeLimit = "/proc/sys/fs/pipe-user-pages-soft";
-
     private static readonly string Folder = Path.Combine(Root(), "artifacts", "criu");
 
     public static string Program => Path.Combine(Folder, "criu");
@@ -34,16 +32,6 @@ internal static class RealCriu
             Assert.Fail($"CI cannot run this test: {missing}");
         Assert.Ignore($"SKIPPED: {missing}");
     }
-
-    /// <summary>Lifts the limit that CRIU's dump meets without CAP_SYS_RESOURCE; put it back with the value that this returns.</summary>
-    public static string LiftPipeLimit()
-    {
-        string before = File.ReadAllText(PipeLimit);
-        File.WriteAllText(PipeLimit, "0");
-        return before;
-    }
-
-    public static void SetPipeLimit(string value) => File.WriteAllText(PipeLimit, value);
 
     /// <summary>Runs a program to its end, and until nobody holds its output any more.</summary>
     public static Outcome Run(string program, string[] arguments, int seconds = 60)

@@ -2,13 +2,14 @@ using System.Net;
 using NUnit.Framework;
 using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Tests;
+using Testbed.Scenarios;
 
 namespace Testbed.Criu.Tests;
 
 /// <summary>A redis with data, which the real CRIU dumps on one side through a page server of ours, and restores on another.</summary>
 internal sealed class RedisDump
 {
-    private string _pipeLimit = "";
+    private IDisposable? _limits;
     private Side? _source;
     private Side? _destination;
     private Redis _redis = null!;
@@ -22,7 +23,7 @@ internal sealed class RedisDump
     public void Start()
     {
         RealCriu.Require();
-        _pipeLimit = RealCriu.LiftPipeLimit();
+        _limits = CriuSetup.LiftPipeLimits();
         Images = Directory.CreateTempSubdirectory("testbed-criu-");
         (_source, _destination) = (new Side(), new Side());
         _redis = new Redis(Redis.FreePort());
@@ -44,7 +45,7 @@ internal sealed class RedisDump
         _authority = null;
         Images.Delete(recursive: true);
         Images = null!;
-        RealCriu.SetPipeLimit(_pipeLimit);
+        _limits!.Dispose();
     }
 
     /// <summary>What both sides type for TLS: a certificate each, of one authority, for the server's address.</summary>

@@ -1,4 +1,5 @@
 using NUnit.Framework;
+using Testbed.Scenarios;
 using Testbed.Uffd;
 
 namespace Testbed.Live.Tests;
@@ -10,7 +11,7 @@ public sealed class HostCapabilityTests
     [Test]
     public void EveryCapabilityHasALineAndARemedyWhenItIsNotThere()
     {
-        IReadOnlyList<HostCapability> capabilities = HostCapabilities.Probe();
+        IReadOnlyList<HostCapability> capabilities = HostCapabilities.Probe(CriuSetup.Find());
         Assert.Multiple(() =>
         {
             Assert.That(capabilities.Select(c => c.Name), Is.Unique.And.SupersetOf(
@@ -28,7 +29,7 @@ public sealed class HostCapabilityTests
     public void RootCanCaptureHere()
     {
         Live.RequireRoot();
-        Assert.That(HostCapabilities.WhyNoCapture(HostCapabilities.Probe()), Is.Null);
+        Assert.That(HostCapabilities.WhyNoCapture(HostCapabilities.Probe(CriuSetup.Find())), Is.Null);
     }
 
     [Test]

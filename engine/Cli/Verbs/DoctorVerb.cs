@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Runtime.InteropServices;
 using SkiaSharp;
 using Testbed.Live;
+using Testbed.Scenarios;
 using Testbed.Uffd;
 
 namespace Testbed.Cli.Verbs;
@@ -37,7 +38,7 @@ internal static class DoctorVerb
 
     private static int Examine()
     {
-        IReadOnlyList<HostCapability> kernel = HostCapabilities.Probe();
+        IReadOnlyList<HostCapability> kernel = HostCapabilities.Probe(CriuSetup.Find());
         Print("This host", Host());
         Print("Live capture, and migration with CRIU", kernel);
         Print("Programs", Programs.Select(Program));

@@ -62,7 +62,7 @@ internal static class MigrateVerb
         Directory.CreateDirectory(target);
         using var interrupt = new Interrupt();
         using var progress = new Progress();
-        using IDisposable limits = CriuPrograms.LiftLimits();
+        using IDisposable limits = CriuSetup.LiftPipeLimits();
         var runs = new List<RestoreRun>();
         int count = rounds ?? scenario.Rounds;
         for (int round = 0; round < count; round++)
