@@ -130,8 +130,9 @@ internal sealed class CriuServer : IDisposable
         using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
         using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
         Environment.SetEnvironmentVariable(InBackground, "1");
+        string[] own = OwnProgram.Command;
         using LaunchedProgram program = LaunchedProgram.StartInBackground(
-            Environment.ProcessPath!, Environment.GetCommandLineArgs(), (int)nothing.DangerousGetHandle(),
+            own[0], [.. own[1..], .. Environment.GetCommandLineArgs().Skip(1)], (int)nothing.DangerousGetHandle(),
             (int)pipe.ClientSafePipeHandle.DangerousGetHandle());
         pipe.DisposeLocalCopyOfClientHandle();
         var said = new List<byte>();

@@ -19,8 +19,8 @@ internal static class Experiment
     /// <paramref name="files"/>, which join its policies where it does not name them. Lists of values (<c>n=4|16</c>) become a policy each.</summary>
     public static Scenario WithPolicies(Scenario scenario, IReadOnlyList<string> files)
     {
-        _ = Options.AddPolicies(scenario.Resolve(scenario.PolicyFiles));
-        IEnumerable<string> joining = Options.AddPolicies(files)
+        _ = PolicyFileOption.Load(scenario.Resolve(scenario.PolicyFiles));
+        IEnumerable<string> joining = PolicyFileOption.Load(files)
             .Where(name => !scenario.Policies.Any(p => PolicyNames(p).Contains(name)));
         return scenario with { Policies = [.. scenario.Policies.SelectMany(Scenario.Expand).Distinct(), .. joining] };
     }

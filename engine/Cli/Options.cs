@@ -1,9 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Completions;
-using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
-using Testbed.PolicyFiles;
 using Testbed.Scenarios;
 using Testbed.Traces;
 using Testbed.Uffd;
@@ -18,12 +16,6 @@ internal static class Options
         Description = "NAME or NAME:OPTION=VALUE,...; \"A + B\", \"A then B\", \"A limit N\" combine; testbed policies lists them",
         DefaultValueFactory = _ => "demand",
     });
-
-    public static Option<string[]> PolicyFiles() => new("--policy-file")
-    {
-        Description = "a C# file (.cs, compiled on the spot) or class library (.dll) with policies of yours; may be given again",
-        DefaultValueFactory = _ => [],
-    };
 
     public static Option<string[]> Recordings() => new("--recording")
     {
@@ -66,22 +58,6 @@ internal static class Options
             }
         },
     };
-
-    /// <summary>Makes the policies of these files known.</summary>
-    /// <returns>Their names.</returns>
-    public static IReadOnlyList<string> AddPolicies(IReadOnlyList<string> files) =>
-        // Not even named where there are none: the compiler's assemblies are large.
-        files.Count == 0 ? [] : Load(files);
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static List<string> Load(IReadOnlyList<string> files) => [.. files.SelectMany(file =>
-    {
-        // Several scenarios of a sweep may name the same one.
-        string path = Path.GetFullPath(file);
-        return s_loaded.TryGetValue(path, out IReadOnlyList<string>? names) ? names : s_loaded[path] = PolicyFile.Load(file);
-    })];
-
-    private static readonly Dictionary<string, IReadOnlyList<string>> s_loaded = [];
 
     /// <summary>The first touches of one trace or several; null for none.</summary>
     public static IReadOnlyList<PageNumber>? LoadRecordings(IReadOnlyList<string> files) => files.Count switch

@@ -21,8 +21,9 @@ internal sealed class PageToucher : IDisposable
     /// <summary>Starts it, with so many pages, and waits until it has filled them.</summary>
     public PageToucher(int pages)
     {
+        string[] own = OwnProgram.Command;
         _program = LaunchedProgram.Start(
-            Environment.ProcessPath!, [Environment.GetCommandLineArgs()[0], Verb, $"{pages}"],
+            own[0], [.. own[1..], Verb, $"{pages}"],
             (int)_commands.ClientSafePipeHandle.DangerousGetHandle(), (int)_answers.ClientSafePipeHandle.DangerousGetHandle());
         _commands.DisposeLocalCopyOfClientHandle();
         _answers.DisposeLocalCopyOfClientHandle();

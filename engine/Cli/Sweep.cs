@@ -54,7 +54,7 @@ internal sealed class Sweep(string directory, Progress progress, CancellationTok
         Scenario scenario = Scenario.FromFile(file);
         foreach (string outside in (IEnumerable<string>)[.. scenario.Resolve(scenario.PolicyFiles), .. policyFiles])
         {
-            foreach (string name in Options.AddPolicies([outside]))
+            foreach (string name in PolicyFileOption.Load([outside]))
                 _outside[name] = Experiment.HashOf(outside);
         }
         scenario = Experiment.WithPolicies(scenario, policyFiles);

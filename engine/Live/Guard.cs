@@ -41,9 +41,9 @@ internal sealed class Guard : IDisposable
     /// <exception cref="BadInputException">It cannot be started.</exception>
     public void Launch()
     {
-        (string host, string program) = Command();
+        string[] own = OwnProgram.Command;
         using (_theirs)
-            _program = LaunchedProgram.StartAlone(host, [program, .. _arguments], _theirs.Fd);
+            _program = LaunchedProgram.StartAlone(own[0], [.. own[1..], .. _arguments], _theirs.Fd);
         SetPriority(_program.Pid, ProcessPriorityClass.Idle);
     }
 
@@ -92,15 +92,5 @@ internal sealed class Guard : IDisposable
         {
             // It has ended already, or may not: nothing depends on it.
         }
-    }
-
-    /// <summary>How to start this very program a second time.</summary>
-    private static (string Host, string Program) Command()
-    {
-        string program = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
-        if (!File.Exists(program))
-            throw new BadInputException($"{program}: not there; expected the testbed's program, to start a guard with");
-        string? host = Environment.ProcessPath;
-        return (Path.GetFileNameWithoutExtension(host) == "dotnet" ? host! : "dotnet", program);
     }
 }

@@ -121,7 +121,7 @@ public sealed class LazyPagesDaemon : IDisposable
         if (_journal is not null)
             _journal.Phase = CapturePhase.Serving;
         _live!.Release();
-        AwaitAll(onTick, cancel);
+        AwaitAll(_live, _options, onTick, cancel);
         End();
         _owes = false;
     }
@@ -303,27 +303,6 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.LastLaneError})");
     }
 
-    private void AwaitAll(Action? onTick, CancellationToken cancel)
-    {
-        // Not before: starting a process beside them would keep criu restore and the first faults waiting.
-        if (!_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(150)))
-            LaunchGuard();
-        AwaitAll(_live, _options, onTick, cancel);
-    }
-
-    private void LaunchGuard()
-    {
-        try
-        {
-            _guard?.Launch();
-            Log(3, "a guard stands by");
-        }
-        catch (BadInputException e)
-        {
-            Log(2, $"no guard: {e.Message}");
-        }
-    }
-
     private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
     {
         bool away = false, draining = false;
@@ -355,6 +334,7 @@ public sealed class LazyPagesDaemon : IDisposable
         {
             _journal = ChangeJournal.Create(_options.WorkPath);
             _guard = new Guard(_options.Guard);
+            _guard.Launch();
         }
         catch (BadInputException e)
         {

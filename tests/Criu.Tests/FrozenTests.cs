@@ -133,8 +133,8 @@ public sealed class FrozenTests
     private Process Serve(out int port)
     {
         port = Redis.FreePort();
-        Process server = RealCriu.Start("dotnet", [RealCriu.Testbed, "page-server", "-D", Images, "-W", _folder.FullName, "--address", "127.0.0.1", "--port", $"{port}",
-            "--lazy-pages", "--pid", $"{HostPid}", "-v4", "-o", "ask-log", "--pidfile", "server.pid"]);
+        Process server = RealCriu.StartDaemon("page-server", "-D", Images, "-W", _folder.FullName, "--address", "127.0.0.1", "--port", $"{port}",
+            "--lazy-pages", "--pid", $"{HostPid}", "-v4", "-o", "ask-log", "--pidfile", "server.pid");
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("server.pid")) && Environment.TickCount64 < end && !server.HasExited;)
             Thread.Sleep(20);
         Assert.That(server.HasExited, Is.False, () => File.ReadAllText(In("ask-log")));

@@ -68,7 +68,7 @@ public sealed class LazyPagesTests
     {
         using var side = new Side();
         string images = Images(side, out _, "--lazy-pages");
-        Outcome outcome = RealCriu.Run("dotnet", [RealCriu.Testbed, "lazy-pages", "-D", images]);
+        Outcome outcome = RealCriu.RunDaemon("lazy-pages", "-D", images);
         Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Errors);
         Assert.That(outcome.Errors, Does.Contain("expected --page-server").And.Not.Contain("   at "));
     }
@@ -103,7 +103,7 @@ public sealed class LazyPagesTests
 
     private static Process Daemon(Side side, string images)
     {
-        Process daemon = side.Start("dotnet", RealCriu.Testbed, "lazy-pages", "-D", images, "-o", "lazy.log", "-v4");
+        Process daemon = side.Start([.. RealCriu.Daemon, "lazy-pages", "-D", images, "-o", "lazy.log", "-v4"]);
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(Path.Combine(images, "lazy-pages.socket")) && Environment.TickCount64 < end;)
             Thread.Sleep(20);
         return daemon;

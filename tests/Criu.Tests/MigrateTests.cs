@@ -37,7 +37,7 @@ public sealed class MigrateTests
             Assert.Ignore("SKIPPED: openssh-server is not installed");
         // Each of these hosts has a TMPDIR of its own.
         DirectoryInfo shared = Directory.CreateDirectory(Path.Combine(AppContext.BaseDirectory, "ssh"));
-        string[] hosts = ["--source", "root@10.78.0.1", "--destination", "root@10.78.0.2", "--criu", RealCriu.Program, "--testbed", $"dotnet {RealCriu.Testbed}"];
+        string[] hosts = ["--source", "root@10.78.0.1", "--destination", "root@10.78.0.2", "--criu", RealCriu.Program, "--testbed", string.Join(' ', RealCriu.Daemon)];
         try
         {
             string file = Scenario(shared, "memcached", small: true, """["testbed+criu"]""", requests: 2000);

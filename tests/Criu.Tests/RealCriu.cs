@@ -17,6 +17,15 @@ internal static class RealCriu
 
     public static string Testbed => Path.Combine(AppContext.BaseDirectory, "testbed.dll");
 
+    /// <summary>Our daemon and server, as a command line: the native program where the launcher built it, as its users have it.</summary>
+    public static string[] Daemon => Environment.GetEnvironmentVariable("TESTBED_DAEMON") is { Length: > 0 } native ? [native] : ["dotnet", Testbed];
+
+    /// <summary>Runs our daemon or server to its end.</summary>
+    public static Outcome RunDaemon(params string[] arguments) => Run(Daemon[0], [.. Daemon[1..], .. arguments]);
+
+    /// <summary>Starts our daemon or server.</summary>
+    public static Process StartDaemon(params string[] arguments) => Start(Daemon[0], [.. Daemon[1..], .. arguments]);
+
     /// <summary>Skips loudly where CRIU was not set up; once it was, what is missing fails under CI.</summary>
     public static void Require()
     {

@@ -90,7 +90,7 @@ internal sealed class RedisDump
         int port = Redis.FreePort();
         Outcome started = RealCriu.Run("bash",
         [
-            "-c", "exec dotnet \"$@\" 4>&1 >/dev/null", "server", RealCriu.Testbed, "page-server", "--no-default-config",
+            "-c", "exec \"$@\" 4>&1 >/dev/null", "server", .. RealCriu.Daemon, "page-server", "--no-default-config",
             "-D", images, "-W", Images.FullName, "--address", "127.0.0.1", "--port", $"{port}", "--pidfile", "server.pid", "--status-fd", "4",
             "-o", "server.log", "-v4", "-d", .. more,
         ]);

@@ -26,6 +26,7 @@ public sealed class LayoutTests
         ["Replay"] = ["Core", "Policies", "Traces"],
         ["Live"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces"],
         ["Reports"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live"],
+        ["Daemon"] = ["Core", "Policies", "PageXfer", "Uffd", "Traces", "Live"],
         ["Cli"] = ["Core", "Policies", "PolicyFiles", "PageXfer", "Uffd", "Traces", "Replay", "Scenarios", "Live", "Reports"],
     };
 

@@ -1,11 +1,12 @@
 using Testbed.Core;
 using Testbed.Scenarios;
+using Testbed.Uffd;
 
 namespace Testbed.Cli.Migration;
 
 /// <summary>The programs of a migration, as its hosts know them.</summary>
 /// <param name="Criu">CRIU.</param>
-/// <param name="Testbed">This program, as a command line.</param>
+/// <param name="Testbed">Our daemon and server, as a command line: the native program that the launcher names in TESTBED_DAEMON, or this one.</param>
 internal sealed record CriuPrograms(string Criu, string[] Testbed)
 {
     /// <summary>Those of this host.</summary>
@@ -14,8 +15,7 @@ internal sealed record CriuPrograms(string Criu, string[] Testbed)
     {
         if (CriuSetup.Find() is not { } criu || !File.Exists(criu))
             throw new BadInputException("CRIU is not here; run: sh scenarios/setup/criu.sh (or name one in TESTBED_CRIU)");
-        string program = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
-        return new CriuPrograms(criu, [Environment.ProcessPath!, program]);
+        return new CriuPrograms(criu, Environment.GetEnvironmentVariable("TESTBED_DAEMON") is { Length: > 0 } native ? [native] : OwnProgram.Command);
     }
 }
 

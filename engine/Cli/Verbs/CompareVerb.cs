@@ -15,7 +15,7 @@ internal static class CompareVerb
         var file = new Argument<string>("SCENARIO") { Description = "a scenario file that names a trace" };
         var output = Options.Output("directory of the report; default: reports/out/NAME");
         var recordings = Options.Recordings();
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var calibration = Options.Calibration();
         var command = new Command("compare", """
             Replay a scenario's trace under all its policies over all its links; print a table and write a report with figures.

@@ -24,7 +24,7 @@ internal static class FiguresVerb
         var live = new Option<bool>("--live") { Description = "run the workload for real as well, and show live beside replay" };
         var output = Options.Output("directory for the files; default: reports/out/NAME-STYLE");
         var recordings = Options.Recordings();
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var calibration = Options.Calibration();
         var command = new Command("figures", """
             Replay a scenario, and write its figures and tables as a paper takes them: in the sizes of the venue's columns, PDF with

@@ -24,7 +24,7 @@ internal static class LazyPagesVerb
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
             DefaultValueFactory = _ => "demand + criu",
         };
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
         var recording = new Option<string?>("--recording") { Description = "an earlier trace, for policies that go by one" };
         var guarding = new Option<int?>(Guarding) { Hidden = true };
@@ -42,7 +42,7 @@ internal static class LazyPagesVerb
         command.SetAction(parsed =>
         {
             CriuSettings settings = criu.Read(parsed);
-            _ = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
+            PolicyFileOption.Load(parsed.GetRequiredValue(policyFiles));
             EndPoint? server = parsed.GetValue(remote) ? settings.ToConnect() : null;
             string? recorded = parsed.GetValue(recording);
             // Loaded once, and for the life of the process: lanes come and go.

@@ -13,7 +13,7 @@ internal static class LiveVerb
     {
         var file = new Argument<string>("SCENARIO") { Description = "a scenario file that names a workload" };
         var output = Options.Output("directory of the report and the traces; default: reports/out/NAME-live");
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var calibration = Options.Calibration();
         var calibrate = new Option<bool>("--calibrate") { Description = "calibrate this host between the runs, and replay with that" };
         var command = new Command("live", """

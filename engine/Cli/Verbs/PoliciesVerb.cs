@@ -10,7 +10,7 @@ internal static class PoliciesVerb
 {
     public static Command Create()
     {
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var template = new Option<string?>("--new") { Description = "write a first policy of your own to this file, for example MyPolicy.cs" };
         var command = new Command("policies", """
             List the policies, their options and their sources.
@@ -28,7 +28,7 @@ internal static class PoliciesVerb
                 Console.WriteLine($"{path}: policy {name}; try it with testbed replay traces/python-dict.trace --policy-file {path}");
                 return;
             }
-            _ = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
+            _ = PolicyFileOption.Load(parsed.GetRequiredValue(policyFiles));
             List();
         });
         return command;

@@ -6,6 +6,7 @@ using Testbed.Replay;
 using Testbed.Reports.Regression;
 using Testbed.Scenarios;
 using Testbed.Traces;
+using Testbed.Uffd;
 using Trace = Testbed.Traces.Trace;
 
 namespace Testbed.Cli.Verbs;
@@ -85,7 +86,7 @@ internal static class RegressVerb
         if (request.Update || request.Baseline is not null)
             throw new BadInputException("--against: --baseline and --update are of replay; live, the other build is the baseline");
         _ = scenario.LoadWorkload() ?? throw new BadInputException($"{request.Scenario}: workload: missing; expected the workload to run live");
-        string[] own = [Environment.ProcessPath!, Environment.GetCommandLineArgs()[0]];
+        string[] own = OwnProgram.Command;
         using var progress = new Progress();
         var gate = new LiveGate { FirstRounds = request.Rounds, Threshold = request.Tolerance, Seed = scenario.Seed };
         GateResult result = gate.Run(scenario.Name, after =>

@@ -19,7 +19,7 @@ internal static class ReplayVerb
         var policy = Options.Policy();
         var link = Options.Link();
         var recordings = Options.Recordings();
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var seed = new Option<ulong>("--seed") { Description = "for policies with randomness", DefaultValueFactory = _ => 1 };
         var calibration = Options.Calibration();
         var command = new Command("replay", """
@@ -32,7 +32,7 @@ internal static class ReplayVerb
         { file, policy, policyFiles, link, recordings, seed, calibration };
         command.SetAction(parsed =>
         {
-            IReadOnlyList<string> added = Options.AddPolicies(parsed.GetRequiredValue(policyFiles));
+            IReadOnlyList<string> added = PolicyFileOption.Load(parsed.GetRequiredValue(policyFiles));
             // A policy file without --policy means its policy.
             bool given = parsed.GetResult(policy) is { Implicit: false };
             Replay(

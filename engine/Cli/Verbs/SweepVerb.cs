@@ -17,7 +17,7 @@ internal static class SweepVerb
             if (r.GetValueOrDefault<int>() is < 1 or > 10_000)
                 r.AddError("--seeds: expected 1 to 10000.");
         });
-        var policyFiles = Options.PolicyFiles();
+        var policyFiles = PolicyFileOption.Create();
         var calibration = Options.Calibration();
         var command = new Command("sweep", """
             Replay scenarios under all their policies, with every value that an option lists (next-n:n=4|16|64), over all their links,

@@ -16,6 +16,7 @@ public static class StartUp
         [
             ("compiled as it runs", ["dotnet", InArtifacts("bin/Benchmarks/release/testbed.dll")], InArtifacts("bin/Benchmarks/release/testbed.dll")),
             ("ReadyToRun", ["dotnet", InArtifacts("program/testbed.dll")], InArtifacts("program/testbed.dll")),
+            ("native", [InArtifacts("daemon/testbed")], InArtifacts("daemon/testbed")),
             ("criu", [InArtifacts("criu/criu")], InArtifacts("criu/criu")),
         ];
         variants = [.. variants.Where(v => File.Exists(v.File))];
