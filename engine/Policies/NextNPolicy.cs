@@ -12,15 +12,19 @@ namespace Testbed.Policies;
 public sealed class NextNPolicy(
     [PolicyOption("pages behind the fault", Min = 1, Max = 65536)] int n = 16,
     [PolicyOption("whether to move the rest while idle")] bool background = true,
-    [PolicyOption("whether to take the aligned block of n pages around the fault instead")] bool aligned = false) : IPolicy
+    [PolicyOption("whether to take the aligned block of n pages around the fault instead")] bool aligned = false,
+    [PolicyOption("on how many faults, the first ones, with which a program comes to life; 0: on all", Min = 0, Max = int.MaxValue)] int faults = 0) : IPolicy
 {
     private SequentialFill _fill;
+    private int _left = faults == 0 ? int.MaxValue : faults;
 
     /// <inheritdoc/>
     public void OnFault(in PolicyFault fault, PageMap map, Plan plan)
     {
-        if (fault.State == PageState.Hole)
+        if (fault.State == PageState.Hole || _left == 0)
             return;
+        if (faults > 0)
+            _left--;
         (long areaFirst, long areaEnd) = map.AreaBounds(fault.Index);
         long first = fault.Index + 1;
         long end = first + n;

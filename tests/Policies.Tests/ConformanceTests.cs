@@ -159,6 +159,13 @@ public sealed class ConformanceTests
     }
 
     [Test]
+    public void Next_n_of_the_first_faults_leaves_the_others_alone()
+    {
+        var bench = new PolicyBench("next-n:n=4,aligned=true,faults=2,background=false", Images.Of([(0x10000, 40)], [(0x10000, 40)]));
+        Assert.That(Vector(bench, [5, 21, 30, 38]), Is.EqualTo("5:4,6,7 21:20,22,23 30: 38:"));
+    }
+
+    [Test]
     public void Qemu_goes_on_from_the_requested_page_and_around_the_end() => Assert.That(
         Qemu("qemu"), Is.EqualTo(new[] { (100, 4), (121, 4), (131, 4), (135, 4), (139, 1), (104, 3), (107, 3), (111, 1) }),
         "of two requests the last");

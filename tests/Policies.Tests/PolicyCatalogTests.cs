@@ -22,7 +22,7 @@ public sealed class PolicyCatalogTests
     [Test]
     public void Options_have_names_types_and_defaults() => Assert.That(
         PolicyCatalog.Options("next-n").Select(o => (o.Name, o.Type, o.Default)),
-        Is.EqualTo(new (string, Type, object?)[] { ("n", typeof(int), 16), ("background", typeof(bool), true), ("aligned", typeof(bool), false) }));
+        Is.EqualTo(new (string, Type, object?)[] { ("n", typeof(int), 16), ("background", typeof(bool), true), ("aligned", typeof(bool), false), ("faults", typeof(int), 0) }));
 
     [TestCase("next-n")]
     [TestCase("next-n:n=1")]

@@ -22,7 +22,8 @@ internal static class LazyPagesVerb
         var policy = new Option<string>("--policy")
         {
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
-            DefaultValueFactory = _ => "demand + criu",
+            // A program comes to life with some hundred faults, one after the other, that lie close together.
+            DefaultValueFactory = _ => "next-n:n=16,aligned=true,faults=64 + criu",
         };
         var policyFiles = PolicyFileOption.Create();
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };
