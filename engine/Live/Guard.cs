@@ -11,40 +11,32 @@ namespace Testbed.Live;
 internal sealed class Guard : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
-    private readonly DescriptorChannel _channel, _theirs;
-    private readonly IEnumerable<string> _arguments;
-    private LaunchedProgram? _program;
+    private readonly DescriptorChannel _channel;
+    private readonly LaunchedProgram _program;
 
-    /// <summary>One that can be entrusted with descriptors already; the kernel keeps them until it is launched and looks.</summary>
+    private Guard(DescriptorChannel channel, LaunchedProgram program) => (_channel, _program) = (channel, program);
+
+    /// <summary>Starts it for a capture.</summary>
+    /// <exception cref="BadInputException">It cannot be started.</exception>
+    public static Guard Start(int pid, string directory, bool deleteImages) => Start(
+    [
+        GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
+        .. deleteImages ? (string[])["--delete-images"] : [],
+    ]);
+
+    /// <summary>Starts it. It becomes ready while we go on, and takes no processor time from us; what it is entrusted with until then waits for it.</summary>
     /// <param name="arguments">What this program is called with to be a guard over us.</param>
-    /// <exception cref="BadInputException">No descriptors are left.</exception>
-    public Guard(IEnumerable<string> arguments)
-    {
-        _arguments = arguments;
-        (_channel, _theirs) = DescriptorChannel.Pair();
-    }
-
-    /// <summary>Starts it for a capture; it becomes ready while we go on.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>
-    public static Guard Start(int pid, string directory, bool deleteImages)
-    {
-        var guard = new Guard(
-        [
-            GuardProcess.Verb, "--pid", $"{pid}", "--recorder", $"{Environment.ProcessId}", "--images", Path.GetFullPath(directory),
-            .. deleteImages ? (string[])["--delete-images"] : [],
-        ]);
-        guard.Launch();
-        return guard;
-    }
-
-    /// <summary>Starts it. It becomes ready while we go on, and takes no processor time from us.</summary>
-    /// <exception cref="BadInputException">It cannot be started.</exception>
-    public void Launch()
+    public static Guard Start(IEnumerable<string> arguments)
     {
         string[] own = OwnProgram.Command;
-        using (_theirs)
-            _program = LaunchedProgram.StartAlone(own[0], [.. own[1..], .. _arguments], _theirs.Fd);
-        SetPriority(_program.Pid, ProcessPriorityClass.Idle);
+        (DescriptorChannel ours, DescriptorChannel theirs) = DescriptorChannel.Pair();
+        using (theirs)
+        {
+            LaunchedProgram program = LaunchedProgram.StartAlone(own[0], [.. own[1..], .. arguments], theirs.Fd);
+            SetPriority(program.Pid, ProcessPriorityClass.Idle);
+            return new Guard(ours, program);
+        }
     }
 
     /// <summary>Waits until it stands guard.</summary>
@@ -63,7 +55,7 @@ internal sealed class Guard : IDisposable
     public void Dismiss()
     {
         _channel.Send(GuardProcess.Done);
-        if (_program is not null && _program.WaitForExit(Patience) is null)
+        if (_program.WaitForExit(Patience) is null)
         {
             _program.Kill();
             _program.WaitForExit(Patience);
@@ -74,11 +66,7 @@ internal sealed class Guard : IDisposable
     public void Release() => _channel.Send(GuardProcess.Done);
 
     /// <summary>Lets go of it without a word: it does its duty when this process ends.</summary>
-    public void Dispose()
-    {
-        _theirs.Dispose();
-        _program?.Dispose();
-    }
+    public void Dispose() => _program.Dispose();
 
     /// <summary>Of a process, and of the threads that it starts from then on.</summary>
     internal static void SetPriority(int pid, ProcessPriorityClass priority)

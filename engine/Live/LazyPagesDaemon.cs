@@ -81,19 +81,24 @@ public sealed class LazyPagesDaemon : IDisposable
     /// <exception cref="BadInputException">The images are not sound, or pages are in none of them and there is no server.</exception>
     public static LazyPagesDaemon Listen(LazyPagesOptions options)
     {
-        ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
+        // First: it comes up while the images are read, and takes no processor from the restorer later.
+        Guard? guard = LaunchGuard(options);
+        ImageDirectory? images = null;
         try
         {
+            images = ImageDirectory.Open(options.ImagesPath);
             var memory = images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, Image: images.LazyMemory(p.Pid))).ToList();
             if (options.Connect is null)
                 EnsureHere(images, memory);
-            var daemon = new LazyPagesDaemon(options, images, RestoreSocket.Listen(options.WorkPath));
+            var daemon = new LazyPagesDaemon(options, images, RestoreSocket.Listen(options.WorkPath)) { _guard = guard };
             daemon._memory.AddRange(memory);
             return daemon;
         }
         catch
         {
-            images.Dispose();
+            guard?.Release();
+            guard?.Dispose();
+            images?.Dispose();
             throw;
         }
     }
@@ -107,7 +112,7 @@ public sealed class LazyPagesDaemon : IDisposable
     public void Run(Action? onTick, CancellationToken cancel)
     {
         Log(3, $"waiting for the restorer on {Path.Combine(_options.WorkPath, RestoreSocket.FileName)}");
-        StartGuard();
+        StartJournal();
         _socket.Accept(cancel);
         foreach (PstreeEntry _ in _images.Processes)
             Take(_socket.ReceiveProcess(cancel));
@@ -162,7 +167,8 @@ public sealed class LazyPagesDaemon : IDisposable
         if (!_owes)
         {
             _guard?.Release();
-            ChangeJournal.Delete(_options.WorkPath);
+            if (_journal is not null)
+                ChangeJournal.Delete(_options.WorkPath);
         }
         _live?.Dispose();
         _journal?.Dispose();
@@ -326,15 +332,28 @@ public sealed class LazyPagesDaemon : IDisposable
     }
 
     /// <summary>A guard in the way of nobody: where there can be none, the daemon serves as well.</summary>
-    private void StartGuard()
+    private static Guard? LaunchGuard(LazyPagesOptions options)
     {
-        if (_options.Guard is null)
-            return;
+        if (options.Guard is null)
+            return null;
         try
         {
-            _journal = ChangeJournal.Create(_options.WorkPath);
-            _guard = new Guard(_options.Guard);
-            _guard.Launch();
+            return Guard.Start(options.Guard);
+        }
+        catch (BadInputException e)
+        {
+            options.Log(2, $"no guard: {e.Message}");
+            return null;
+        }
+    }
+
+    /// <summary>What it goes by. Not before the socket is ours: another daemon's journal would be lost.</summary>
+    private void StartJournal()
+    {
+        try
+        {
+            if (_guard is not null)
+                _journal = ChangeJournal.Create(_options.WorkPath);
         }
         catch (BadInputException e)
         {
