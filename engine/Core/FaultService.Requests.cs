@@ -80,7 +80,7 @@ public sealed partial class FaultService
 
     private long Allowance(Cause cause)
     {
-        if (_transfer.ExclusiveBackground && cause == Cause.Background && _openRequests > 0)
+        if (cause == Cause.Background && IsExcluded)
             return 0;
         // What is adapted to the link is for both together, and prefetch comes first.
         long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;

@@ -73,7 +73,10 @@ public sealed partial class FaultService
     public PageMap? MapOf(int space) => Find(space)?.Map;
 
     /// <summary>Whether an Idle event could have any effect now.</summary>
-    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held);
+    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held && !IsExcluded);
+
+    /// <summary>Whether the background has to wait until nothing is in flight.</summary>
+    private bool IsExcluded => _openRequests > 0 && _transfer.ExclusiveBackground;
 
     /// <summary>Takes charge of a process's memory. Before the first event, or between events.</summary>
     /// <param name="id">Its number.</param>

@@ -35,6 +35,7 @@ public sealed class LinkScheduler
     private readonly Instant[] _ready;
     private Instant _free = Instant.Zero;
     private Instant _earliest = Instant.Never;
+    private int _queued;
     private long _timedBytes = -1;
     private Duration _timed;
     private int _turn;
@@ -54,6 +55,7 @@ public sealed class LinkScheduler
     public void Enqueue(int lane, int tag, long bytes, Instant now)
     {
         ReplyQueue queue = _lanes[lane];
+        _queued++;
         if (queue.Count == 0)
         {
             _ready[lane] = now;
@@ -65,6 +67,7 @@ public sealed class LinkScheduler
     /// <summary>Forgets what is queued on a lane that was cut.</summary>
     public void Clear(int lane)
     {
+        _queued -= _lanes[lane].Count;
         _lanes[lane].Clear();
         FindEarliest(lane);
     }
@@ -95,6 +98,7 @@ public sealed class LinkScheduler
         if (last)
         {
             queue.RemoveHead();
+            _queued--;
             FindEarliest(lane);
         }
         return true;
@@ -103,6 +107,11 @@ public sealed class LinkScheduler
     /// <summary>After a change of what this lane has first.</summary>
     private void FindEarliest(int lane)
     {
+        if (_queued == 0)
+        {
+            _ready[lane] = _earliest = Instant.Never;
+            return;
+        }
         _ready[lane] = _lanes[lane].Count == 0 ? Instant.Never : _lanes[lane].Head.Ready;
         Instant earliest = Instant.Never;
         foreach (Instant ready in _ready)

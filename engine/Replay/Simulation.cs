@@ -53,6 +53,11 @@ public sealed class Simulation : IServiceObserver
 
     // A bit for each page that was asked for as prefetch and not touched since; none before the first.
     private ulong[] _prefetched = [];
+
+    // A large memory's page states are not in the cache when a touch asks for them, unless its thread looks ahead.
+    private const int Ahead = 32;
+    private readonly bool _looksAhead;
+    private ulong _seenAhead;
     private OpenRequest[] _open = new OpenRequest[64];
     private readonly List<ServiceCommand> _todo = [];
     private bool _daemonBusy;
@@ -87,6 +92,7 @@ public sealed class Simulation : IServiceObserver
         _delayInterval = (options.Link.IsUnshaped ? _costs.LocalInterval : _costs.ShapedInterval).Nanoseconds;
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
+        _looksAhead = _map.Count >= 1 << 20;
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -164,6 +170,8 @@ public sealed class Simulation : IServiceObserver
         ref ThreadState state = ref _threads[thread];
         while (true)
         {
+            if (_looksAhead && state.Cursor % Ahead == 0)
+                LookAhead(state);
             long page = state.Pages[state.Cursor];
             bool resident = _map[page] == PageState.Resident;
             if (_prefetched.Length > 0)
@@ -188,6 +196,15 @@ public sealed class Simulation : IServiceObserver
                 return;
             }
         }
+    }
+
+    /// <summary>Brings what is known of the next pages into the cache: one by one each would be waited for, together they come at once.</summary>
+    private void LookAhead(in ThreadState state)
+    {
+        ulong sum = 0;
+        foreach (uint page in state.Pages.AsSpan(state.Cursor, Math.Min(Ahead, state.Pages.Length - state.Cursor)))
+            sum += (ulong)_map[page] + _map.PageAt(page).Value;
+        _seenAhead = sum;
     }
 
     /// <summary>The first touch of a prefetched page decides whether it came in time.</summary>
@@ -382,7 +399,7 @@ public sealed class Simulation : IServiceObserver
             long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, d.Due.Nanoseconds - _lastDeparture, _delayInterval);
             _lastDeparture = d.Due.Nanoseconds;
             _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
-            _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
+            _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes >> PageNumber.Shift));
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }
