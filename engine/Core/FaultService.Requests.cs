@@ -28,7 +28,7 @@ public sealed partial class FaultService
     private void Ask(AddressSpace space, long index, PageRange range, Cause cause, int lane)
     {
         long count = range.Count;
-        space.Map.SetRange(index, count, PageState.InFlight);
+        space.Map.SetInFlight(index, count);
         int id = TakeSlot();
         ref RequestSlot slot = ref _slots[id];
         // Slots keep their space when they are free: a reference that is stored is one that the garbage collector must be told of.

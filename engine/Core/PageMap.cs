@@ -213,6 +213,26 @@ public sealed class PageMap
         Account(state, 1);
     }
 
+    /// <summary>Pages that are lazy were asked for.</summary>
+    internal void SetInFlight(long index, long count)
+    {
+        LazyPages -= count;
+        InFlightPages += count;
+        if (count == 1)
+        {
+            Apply(index >> 6, 1ul << (int)index, PageState.InFlight);
+            return;
+        }
+        while (count > 0)
+        {
+            int bit = (int)(index & 63);
+            int n = (int)Math.Min(64 - bit, count);
+            Apply(index >> 6, (ulong.MaxValue >> (64 - n)) << bit, PageState.InFlight);
+            index += n;
+            count -= n;
+        }
+    }
+
     internal void SetRange(long index, long count, PageState state)
     {
         if (count == 1)
@@ -225,7 +245,7 @@ public sealed class PageMap
         {
             int bit = (int)(index & 63);
             int n = (int)Math.Min(64 - bit, end - index);
-            ulong mask = (n == 64 ? ulong.MaxValue : (1ul << n) - 1) << bit;
+            ulong mask = (ulong.MaxValue >> (64 - n)) << bit;
             long word = index >> 6;
             Account(PageState.Lazy, -BitOperations.PopCount(LazyWord(word) & mask));
             Account(PageState.InFlight, -BitOperations.PopCount(_words[word].High & ~_words[word].Low & mask));

@@ -99,6 +99,16 @@ internal sealed class EventQueue
         _thread = Math.Min(_thread, time);
     }
 
+    /// <summary>Takes the link's moment, if that is before all others.</summary>
+    public bool TryTakeLink(out long time)
+    {
+        time = _link;
+        if (time >= Math.Min(_daemon, Math.Min(_thread, _arrival)))
+            return false;
+        _link = Never;
+        return true;
+    }
+
     /// <summary>Takes the next event.</summary>
     /// <param name="time">When, in nanoseconds.</param>
     /// <param name="a">The thread, or the request.</param>

@@ -292,6 +292,8 @@ public sealed class Simulation : IServiceObserver
             }
         }
         _daemonBusy = false;
+        if (_events.TryTakeLink(out long start))
+            RunLink(start);
     }
 
     /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile. There is no
@@ -309,7 +311,7 @@ public sealed class Simulation : IServiceObserver
             else if (IsInstall(command))
             {
                 // What is said to the outcome takes the place of these commands: mostly none of them is needed any more.
-                if (MoreBehind(commands[(i + 1)..]))
+                if (i + 1 < commands.Length && MoreBehind(commands[(i + 1)..]))
                 {
                     DaemonLong(commands[i..]);
                     return;
