@@ -142,7 +142,7 @@ internal sealed class Calibrator : IDisposable
             {
                 took = touches > 0 ? _toucher.Touch(touches) : [];
                 if (touches == 0)
-                    session.WaitWhile(() => session.ResidentPages < session.Image.PresentPages, null, _cancel);
+                    session.WaitWhile(() => !session.IsComplete, null, _cancel);
                 cpu = ServerCpu();
                 _ = session.End(EndState.Drained);
             }
