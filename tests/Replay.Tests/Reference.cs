@@ -154,7 +154,7 @@ internal sealed class Reference
             (page.FirstTouch, page.FirstTouchWaited) = (h.Time, waits);
         _touchedAt[h.Thread] = h.Time;
         if (waits)
-            _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds, IsFault = true });
+            _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds + (_link.IsUnshaped ? 0 : _costs.IdleWake.Nanoseconds), IsFault = true });
         else
             Touched(h.Thread, h.Time);
     }
