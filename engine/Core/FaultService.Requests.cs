@@ -46,7 +46,7 @@ public sealed partial class FaultService
 
     /// <summary>Asks for what the plan proposes, clipped to lazy pages, areas, budget and request size.</summary>
     /// <returns>Pages asked for.</returns>
-    private long CarryOut(AddressSpace space, bool idle)
+    private long CarryOut(AddressSpace space)
     {
         long asked = 0;
         long maxRequest = _flight.RequestPages;
@@ -61,7 +61,7 @@ public sealed partial class FaultService
             long at = space.Map.NextLazy(Math.Max(0, entry.Index), end);
             while (at >= 0)
             {
-                long allowed = Math.Min(idle ? IdleAllowance(cause) : Allowance(cause), maxRequest);
+                long allowed = Math.Min(Allowance(cause), maxRequest);
                 if (allowed <= 0)
                     break;
                 long areaEnd = Math.Min(end, space.Map.AreaBounds(at).End);
@@ -80,7 +80,7 @@ public sealed partial class FaultService
     /// </summary>
     private long IdleAllowance(Cause cause)
     {
-        const int Share = 4;
+        const int Share = 8;
         long room = Allowance(cause);
         return room < Math.Min(_flight.RequestPages, Limit(cause) / Share) ? 0 : room;
     }
@@ -141,7 +141,7 @@ public sealed partial class FaultService
         if (space.HasProposals)
             space.Policy.OnIdle(space.Map, _plan);
         _backgroundWaits |= !_plan.Entries.IsEmpty;
-        long asked = CarryOut(space, idle: true);
+        long asked = CarryOut(space);
         if (asked > 0 || !_draining || budget <= 0)
             return asked;
         long from = space.Map.NextLazy(space.DrainCursor, space.Map.Count);
@@ -152,7 +152,7 @@ public sealed partial class FaultService
         space.DrainCursor = from;
         _plan.Reset(0, budget);
         _plan.Add(from, space.Map.Count - from, Cause.Background);
-        return CarryOut(space, idle: true);
+        return CarryOut(space);
     }
 
     private void OnArrived(int id, PageRange range)

@@ -164,7 +164,7 @@ public sealed partial class FaultService
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
         if (!_plan.Entries.IsEmpty)
-            CarryOut(space, idle: false);
+            CarryOut(space);
     }
 
     private void MakeWay()

@@ -198,7 +198,7 @@ internal sealed class Reference
         if (before == PageState.Lazy)
             Send(Take(index, 1, Cause.Demand));
         // A resident page is no news. The pages that a fault on a hole causes are taken at once, but asked for behind its answer.
-        List<Reply> caused = before == PageState.Resident ? [] : Carry(_chooser.OnFault(new(_pages, Room(Cause.Prefetch), Room(Cause.Background)), index, before, thread), Room);
+        List<Reply> caused = before == PageState.Resident ? [] : Carry(_chooser.OnFault(new(_pages, Room(Cause.Prefetch), Room(Cause.Background)), index, before, thread));
         if (before is PageState.Hole or PageState.Resident)
         {
             page.State = PageState.Resident;
@@ -213,7 +213,7 @@ internal sealed class Reference
         var asked = new List<Reply>();
         while (_pages.Exists(p => p.State == PageState.Lazy) && (IdleRoom(Cause.Prefetch) > 0 || IdleRoom(Cause.Background) > 0))
         {
-            List<Reply> more = Carry(_chooser.OnIdle(new(_pages, IdleRoom(Cause.Prefetch), IdleRoom(Cause.Background))), IdleRoom);
+            List<Reply> more = Carry(_chooser.OnIdle(new(_pages, IdleRoom(Cause.Prefetch), IdleRoom(Cause.Background))));
             asked.AddRange(more);
             if (more.Count == 0 || _transfer.ExclusiveBackground)
                 break;
@@ -223,14 +223,14 @@ internal sealed class Reference
     }
 
     /// <summary>Takes what is lazy of each proposal, in requests that stay within an area, the largest size and the room.</summary>
-    private List<Reply> Carry(IReadOnlyList<(long First, long Count, Cause Cause)> proposals, Func<Cause, int> roomFor)
+    private List<Reply> Carry(IReadOnlyList<(long First, long Count, Cause Cause)> proposals)
     {
         var taken = new List<Reply>();
         foreach ((long first, long count, Cause cause) in proposals)
         {
             for (int i = (int)Math.Max(0, first); i < Math.Min(first + count, _pages.Count);)
             {
-                long most = Math.Min(roomFor(cause), _transfer.MaxRequest / 4096);
+                long most = Math.Min(Room(cause), _transfer.MaxRequest / 4096);
                 int run = LazyRun(i, (int)Math.Min(first + count, i + most));
                 if (run > 0)
                     taken.Add(Take(i, run, cause));
@@ -247,11 +247,11 @@ internal sealed class Reference
         return Math.Max(0, (int)(_transfer.MaxInFlight / 4096) - _pages.Count(p => p.State == PageState.InFlight && p.Cause == cause));
     }
 
-    /// <summary>Idle, room for less than a request, and than a quarter of all that may be in flight, is none.</summary>
+    /// <summary>Idle, room for less than a request, and than an eighth of all that may be in flight, is none.</summary>
     private int IdleRoom(Cause cause)
     {
         int room = Room(cause);
-        return room < Math.Min(_transfer.MaxRequest, _transfer.MaxInFlight / 4) / 4096 ? 0 : room;
+        return room < Math.Min(_transfer.MaxRequest, _transfer.MaxInFlight / 8) / 4096 ? 0 : room;
     }
 
     private int LazyRun(int from, int end)
