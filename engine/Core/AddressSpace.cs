@@ -1,9 +1,12 @@
 namespace Testbed.Core;
 
 /// <summary>One process's memory: what is where, and the policy that serves it.</summary>
-internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPolicy policy)
+internal sealed class AddressSpace(int id, int place, PageMap map, RemapTable remaps, IPolicy policy)
 {
     public int Id { get; } = id;
+
+    /// <summary>Among all of the service, in the order in which they came.</summary>
+    public int Place { get; } = place;
 
     public PageMap Map { get; } = map;
 
@@ -24,11 +27,11 @@ internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPoli
 
     public bool IsServed => Map.LazyPages == 0 && Map.InFlightPages == 0;
 
-    /// <summary>The index of a run-time page; false when nothing that was dumped is there.</summary>
-    public bool TryIndex(PageNumber run, out long index)
+    /// <summary>The index and the dump address of a run-time page; false when nothing that was dumped is there.</summary>
+    public bool TryIndex(PageNumber run, out long index, out PageNumber dump)
     {
         index = -1;
-        return Remaps.TryToDump(run, out PageNumber dump) && Map.TryIndex(dump, out index);
+        return Remaps.TryToDump(run, out dump) && Map.TryIndex(dump, out index);
     }
 }
 
@@ -48,13 +51,20 @@ internal struct RequestSlot
     /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
 
-    public readonly long IndexOf(PageNumber dump) => Index + (dump - Range.Start);
+    /// <summary>The index of the first of these pages; -1 when not all of them were asked for.</summary>
+    public readonly long IndexOf(PageRange dump)
+    {
+        long offset = dump.Start - Range.Start;
+        return (ulong)offset <= (ulong)Range.Count && (ulong)dump.Count <= (ulong)(Range.Count - offset) ? Index + offset : -1;
+    }
 }
 
-/// <summary>A thread that waits.</summary>
+/// <summary>A thread that waits. Without references: with one, a copy costs more than all else that is done to it.</summary>
 internal struct PendingFault
 {
-    public AddressSpace Space;
+    /// <summary>The place of its address space.</summary>
+    public int Space;
+
     public int Thread;
 
     /// <summary>In the page map; -1 when nothing that was dumped is there.</summary>
@@ -65,4 +75,8 @@ internal struct PendingFault
     public Access Access;
     public Cause Cause;
     public Instant Woken, Read, Requested, Arrived;
+
+    /// <summary>Whether it is one of these pages that is waited for.</summary>
+    public readonly bool IsFor(AddressSpace space, long index, long count) =>
+        (ulong)(Index - index) < (ulong)count && Space == space.Place;
 }

@@ -7,21 +7,21 @@ namespace Testbed.Core;
 internal sealed class CompactList<T>(Func<long, T> read) : IReadOnlyList<T>
 {
     private readonly PartList<uint> _narrow = new();
-    private readonly PartList<long> _wide = new();
+    private PartList<long>? _wide;
 
     /// <inheritdoc/>
-    public int Count => _narrow.Count + _wide.Count;
+    public int Count => _narrow.Count + (_wide?.Count ?? 0);
 
     /// <inheritdoc/>
-    public T this[int index] => read(index < _narrow.Count ? _narrow[index] : _wide[index - _narrow.Count]);
+    public T this[int index] => read(_wide is null || index < _narrow.Count ? _narrow[index] : _wide[index - _narrow.Count]);
 
     /// <summary>Appends.</summary>
     public void Add(long number)
     {
-        if (number is >= 0 and <= uint.MaxValue && _wide.Count == 0)
+        if (_wide is null && (ulong)number <= uint.MaxValue)
             _narrow.Add((uint)number);
         else
-            _wide.Add(number);
+            (_wide ??= new()).Add(number);
     }
 
     /// <inheritdoc/>

@@ -17,25 +17,29 @@ public sealed partial class FaultService
     private bool _backgroundWaits;
     private int _backgroundTurn;
 
-    private void RequestDemand(AddressSpace space, long index)
+    private void RequestDemand(AddressSpace space, long index, PageNumber page)
     {
         int lane = LaneUp(Cause.Demand);
         // With no lane the page stays lazy, and is asked for when a lane comes up.
         if (lane >= 0)
-            Ask(space, index, 1, Cause.Demand, lane);
+            Ask(space, index, PageRange.Single(page), Cause.Demand, lane);
     }
 
-    private void Ask(AddressSpace space, long index, long count, Cause cause, int lane)
+    private void Ask(AddressSpace space, long index, PageRange range, Cause cause, int lane)
     {
-        space.Map.SetRange(index, count, PageState.InFlight);
+        long count = range.Count;
+        space.Map.SetInFlight(index, count);
         int id = TakeSlot();
-        var range = new PageRange(space.Map.PageAt(index), count);
         ref RequestSlot slot = ref _slots[id];
         // Slots keep their space when they are free: a reference that is stored is one that the garbage collector must be told of.
         if (slot.Space != space)
             slot.Space = space;
-        (slot.Range, slot.Index) = (range, index);
-        (slot.Cause, slot.Lane, slot.Open, slot.Requested) = (cause, lane, count, _now);
+        slot.Range = range;
+        slot.Index = index;
+        slot.Cause = cause;
+        slot.Lane = lane;
+        slot.Open = count;
+        slot.Requested = _now;
         if (_transfer.AdaptFlight)
             _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
@@ -66,7 +70,7 @@ public sealed partial class FaultService
                     break;
                 long areaEnd = Math.Min(end, space.Map.AreaBounds(at).End);
                 long count = space.Map.LazyRun(at, Math.Min(areaEnd, at + allowed));
-                Ask(space, at, count, cause, lane);
+                Ask(space, at, new PageRange(space.Map.PageAt(at), count), cause, lane);
                 asked += count;
                 at = space.Map.NextLazy(at + count, end);
             }
@@ -87,7 +91,7 @@ public sealed partial class FaultService
 
     private long Allowance(Cause cause)
     {
-        if (_transfer.ExclusiveBackground && cause == Cause.Background && _openRequests > 0)
+        if (cause == Cause.Background && IsExcluded)
             return 0;
         // What is adapted to the link is for both together, and prefetch comes first.
         long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
@@ -157,29 +161,28 @@ public sealed partial class FaultService
 
     private void OnArrived(int id, PageRange range)
     {
-        ref readonly RequestSlot slot = ref Slot(id);
-        if (slot.Range.Intersect(range) != range)
+        ref RequestSlot slot = ref Slot(id);
+        long index = slot.IndexOf(range);
+        if (index < 0)
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
-        long index = slot.IndexOf(range.Start);
         if (_transfer.AdaptFlight)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
-        for (int i = 0; i < _pendingCount; i++)
+        foreach (ref PendingFault p in Pending)
         {
-            if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)range.Count)
-                _pending[i].Arrived = _now;
+            if (p.IsFor(space, index, range.Count))
+                p.Arrived = _now;
         }
-        Install(id, range);
+        Install(id, ref slot, index, range);
     }
 
     /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
-    private void Install(int id, PageRange dump)
+    private void Install(int id, ref RequestSlot slot, long index, PageRange dump)
     {
-        AddressSpace space = _slots[id].Space!;
+        AddressSpace space = slot.Space!;
         long dropped = dump.Count;
         if (space.IsAlive)
         {
-            long index = _slots[id].IndexOf(dump.Start);
             long end = index + dump.Count;
             while (index < end)
             {
@@ -197,7 +200,7 @@ public sealed partial class FaultService
             }
         }
         if (dropped > 0)
-            Close(id, dropped);
+            Close(id, ref slot, dropped);
     }
 
     private void OnOutcome(in ServiceEvent e)
@@ -207,7 +210,7 @@ public sealed partial class FaultService
         {
             OnExited(space);
             if (e.Request >= 0)
-                Close(e.Request, e.Range.Count);
+                Close(e.Request, ref _slots[e.Request], e.Range.Count);
             return;
         }
         if (e.Request < 0)
@@ -224,7 +227,7 @@ public sealed partial class FaultService
         if (e.Outcome == InstallOutcome.Again)
             return;
         PageNumber page = e.Range.Start;
-        if (space.TryIndex(page, out long index) && space.Map[index] == PageState.Hole)
+        if (space.TryIndex(page, out long index, out _) && space.Map[index] == PageState.Hole)
             space.Map.Set(index, PageState.Resident);
         ResolveAt(space, page);
     }
@@ -232,40 +235,49 @@ public sealed partial class FaultService
     private void OnCopyOutcome(AddressSpace space, in ServiceEvent e)
     {
         int id = e.Request;
-        ref readonly RequestSlot slot = ref Slot(id);
-        if (!space.Remaps.TryToDump(e.Range.Start, out PageNumber first) || !slot.Range.Contains(first))
+        ref RequestSlot slot = ref Slot(id);
+        long index = space.Remaps.TryToDump(e.Range.Start, out PageNumber first) ? slot.IndexOf(PageRange.Single(first)) : -1;
+        if (index < 0)
             throw NotAskedFor(id, slot.Range, e.Range);
-        long index = slot.IndexOf(first);
         var dump = new PageRange(first, e.Range.Count);
-        switch (e.Outcome)
-        {
-            case InstallOutcome.Again:
-                AddRetry(id, dump);
-                break;
-            case InstallOutcome.Gone when dump.Count > 1:
-                // The area was split (mprotect tells nobody): halves find the border, or the page that is gone.
-                long half = dump.Count / 2;
-                Install(id, new PageRange(first, half));
-                Install(id, new PageRange(first + half, dump.Count - half));
-                break;
-            default:
-                long done = e.Outcome == InstallOutcome.Installed ? dump.Count : 1;
-                if (e.Outcome != InstallOutcome.Installed)
-                    Emit(CommandKind.Wake, space, -1, new PageRange(e.Range.Start, 1));
-                FinishInstall(space, id, index, new PageRange(first, done));
-                if (done < dump.Count)
-                    Install(id, new PageRange(first + done, dump.Count - done));
-                break;
-        }
+        if (e.Outcome == InstallOutcome.Installed)
+            FinishInstall(id, ref slot, index, dump);
+        else
+            OnNotInstalled(id, ref slot, index, dump, e);
     }
 
-    private void FinishInstall(AddressSpace space, int id, long index, PageRange dump)
+    private void OnNotInstalled(int id, ref RequestSlot slot, long index, PageRange dump, in ServiceEvent e)
     {
+        if (e.Outcome == InstallOutcome.Again)
+        {
+            AddRetry(id, dump);
+            return;
+        }
+        // The area was split (mprotect tells nobody): halves find the border, or the page that is gone.
+        bool isSplit = e.Outcome == InstallOutcome.Gone && dump.Count > 1;
+        long first = isSplit ? dump.Count / 2 : 1;
+        (PageRange head, PageRange rest) = (new(dump.Start, first), new(dump.Start + first, dump.Count - first));
+        if (isSplit)
+        {
+            Install(id, ref slot, index, head);
+        }
+        else
+        {
+            Emit(CommandKind.Wake, slot.Space!, -1, PageRange.Single(e.Range.Start));
+            FinishInstall(id, ref slot, index, head);
+        }
+        if (!rest.IsEmpty)
+            Install(id, ref slot, index + first, rest);
+    }
+
+    private void FinishInstall(int id, ref RequestSlot slot, long index, PageRange dump)
+    {
+        AddressSpace space = slot.Space!;
         space.Map.SetRange(index, dump.Count, PageState.Resident);
-        _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, _slots[id].Cause));
+        _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
         if (_pendingCount > 0)
             Resolve(space, index, dump.Count);
-        Close(id, dump.Count);
+        Close(id, ref slot, dump.Count);
     }
 
     private void AddRetry(int id, PageRange dump)
@@ -281,18 +293,24 @@ public sealed partial class FaultService
         int count = _retryCount;
         _retryCount = 0;
         for (int i = 0; i < count; i++)
-            Install(_retries[i].Slot, _retries[i].Dump);
+        {
+            (int id, PageRange dump) = _retries[i];
+            ref RequestSlot slot = ref _slots[id];
+            Install(id, ref slot, slot.IndexOf(dump), dump);
+        }
     }
 
     private void OnLaneUp(int lane)
     {
         _laneUp[lane] = true;
+        ChooseLanes();
         RequestPending();
     }
 
     private void OnLaneDown(int lane)
     {
         _laneUp[lane] = false;
+        ChooseLanes();
         for (int id = 0; id < _slotEnd; id++)
         {
             if (_slots[id].Open > 0 && _slots[id].Lane == lane)
@@ -315,25 +333,28 @@ public sealed partial class FaultService
             if (space.Map[i] == PageState.InFlight)
                 space.Map.Set(i, PageState.Lazy);
         }
-        Close(id, _slots[id].Open);
+        Close(id, ref _slots[id], _slots[id].Open);
     }
 
     private void RequestPending()
     {
         for (int i = 0; i < _pendingCount; i++)
         {
-            (AddressSpace space, long index) = (_pending[i].Space, _pending[i].Index);
+            (AddressSpace space, long index) = (_spaces[_pending[i].Space], _pending[i].Index);
             if (index >= 0 && space.Map[index] == PageState.Lazy)
-                RequestDemand(space, index);
+                RequestDemand(space, index, _pending[i].Page);
         }
     }
 
-    private int LaneUp(Cause cause)
+    private int LaneUp(Cause cause) => _laneFor[(int)cause];
+
+    private void ChooseLanes()
     {
-        int preferred = _transfer.LaneFor(cause);
-        if (_laneUp[preferred])
-            return preferred;
-        return Array.IndexOf(_laneUp, true);
+        for (int cause = 0; cause < _laneFor.Length; cause++)
+        {
+            int preferred = _transfer.LaneFor((Cause)cause);
+            _laneFor[cause] = _laneUp[preferred] ? preferred : Array.IndexOf(_laneUp, true);
+        }
     }
 
     /// <summary>The request that a page is in flight with, so that it can be hurried when it has come already.</summary>
@@ -345,9 +366,8 @@ public sealed partial class FaultService
     public int RequestInFlight(int spaceId, PageNumber run, out int lane, out PageNumber page)
     {
         (lane, page) = (-1, default);
-        if (Find(spaceId) is not { } space || !space.TryIndex(run, out long index) || space.Map[index] != PageState.InFlight)
+        if (Find(spaceId) is not { } space || !space.TryIndex(run, out long index, out page) || space.Map[index] != PageState.InFlight)
             return -1;
-        page = space.Map.PageAt(index);
         int id = OpenFor(space, index);
         lane = id >= 0 ? _slots[id].Lane : -1;
         return id;
@@ -371,7 +391,7 @@ public sealed partial class FaultService
         return -1;
     }
 
-    private ref readonly RequestSlot Slot(int id)
+    private ref RequestSlot Slot(int id)
     {
         if ((uint)id >= (uint)_slots.Length || _slots[id].Open <= 0)
             throw NotOpen(id);
@@ -399,9 +419,8 @@ public sealed partial class FaultService
         return slot;
     }
 
-    private void Close(int id, long pages)
+    private void Close(int id, ref RequestSlot slot, long pages)
     {
-        ref RequestSlot slot = ref _slots[id];
         _inFlightPages[(int)slot.Cause] -= pages;
         slot.Open -= pages;
         if (slot.Open > 0)

@@ -10,8 +10,14 @@ public sealed partial class FaultService
     private readonly Func<PageMap, IPolicy> _newPolicy;
     private readonly IServiceObserver _observer;
     private readonly List<AddressSpace> _spaces = [];
+
+    // The space of the last event: most processes never fork.
+    private AddressSpace? _recent;
     private readonly Plan _plan = new();
     private readonly bool[] _laneUp;
+
+    // For each cause the lane that is up, the preferred one if possible; -1 when none is.
+    private readonly int[] _laneFor = [-1, -1, -1];
     private ServiceCommand[] _commands = new ServiceCommand[64];
     private int _commandCount;
     private PendingFault[] _pending = new PendingFault[16];
@@ -67,7 +73,10 @@ public sealed partial class FaultService
     public PageMap? MapOf(int space) => Find(space)?.Map;
 
     /// <summary>Whether an Idle event could have any effect now.</summary>
-    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held);
+    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held && !IsExcluded);
+
+    /// <summary>Whether the background has to wait until nothing is in flight.</summary>
+    private bool IsExcluded => _openRequests > 0 && _transfer.ExclusiveBackground;
 
     /// <summary>Takes charge of a process's memory. Before the first event, or between events.</summary>
     /// <param name="id">Its number.</param>
@@ -78,7 +87,7 @@ public sealed partial class FaultService
         if (Find(id) is not null)
             throw new InvalidOperationException($"address space {id} exists already");
         var map = new PageMap(image);
-        Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
+        Add(new AddressSpace(id, _spaces.Count, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
         return map;
     }
 
@@ -109,6 +118,16 @@ public sealed partial class FaultService
             case ServiceEventKind.Fault: OnFault(e); break;
             case ServiceEventKind.Arrived: OnArrived(e.Request, e.Range); break;
             case ServiceEventKind.InstallOutcome: OnOutcome(e); break;
+            case ServiceEventKind.Idle: OnIdle(); break;
+            default: OnRare(e); break;
+        }
+        return new ReadOnlySpan<ServiceCommand>(_commands, 0, _commandCount);
+    }
+
+    private void OnRare(in ServiceEvent e)
+    {
+        switch (e.Kind)
+        {
             case ServiceEventKind.Removed: OnRemoved(Space(e.Space), e.Range, PageState.Hole); break;
             case ServiceEventKind.Unmapped: OnRemoved(Space(e.Space), e.Range, PageState.Resident); break;
             case ServiceEventKind.Remapped: OnRemapped(Space(e.Space), e.Range, e.Destination); break;
@@ -116,12 +135,10 @@ public sealed partial class FaultService
             case ServiceEventKind.Exited: OnExited(Space(e.Space)); break;
             case ServiceEventKind.LaneUp: OnLaneUp(e.Lane); break;
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
-            case ServiceEventKind.Idle: OnIdle(); break;
             case ServiceEventKind.Drain: OnDrain(); break;
             case ServiceEventKind.Released: (_held, _released) = (false, _now); break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
-        return _commands.AsSpan(0, _commandCount);
     }
 
     private void OnFault(in ServiceEvent e)
@@ -130,7 +147,7 @@ public sealed partial class FaultService
         PageNumber run = e.Range.Start;
         if (!space.IsAlive)
             return;
-        if (!space.TryIndex(run, out long index))
+        if (!space.TryIndex(run, out long index, out PageNumber dump))
         {
             // Registered, but not ours: an area that grew, or was left behind by mremap. It reads as zero.
             ref PendingFault unknown = ref AddPending(space, e, -1, run, Cause.Zero);
@@ -139,14 +156,14 @@ public sealed partial class FaultService
             return;
         }
         PageState state = space.Map[index];
-        ref PendingFault fault = ref AddPending(space, e, index, space.Map.PageAt(index), CauseOf(state, space, index));
+        ref PendingFault fault = ref AddPending(space, e, index, dump, CauseOf(state, space, index));
         switch (state)
         {
             case PageState.Lazy:
                 MakeWay();
                 // The demand page first and alone; what the policy adds follows behind it.
                 fault.Requested = _now;
-                RequestDemand(space, index);
+                RequestDemand(space, index, dump);
                 break;
             case PageState.InFlight:
                 MakeWay();
@@ -184,10 +201,11 @@ public sealed partial class FaultService
     /// handler, faults again; for the same page its wait goes on.</summary>
     private ref PendingFault AddPending(AddressSpace space, in ServiceEvent e, long index, PageNumber page, Cause cause)
     {
-        for (int i = 0; i < _pendingCount; i++)
+        Span<PendingFault> pending = Pending;
+        for (int i = 0; i < pending.Length; i++)
         {
-            ref PendingFault p = ref _pending[i];
-            if (p.Thread != e.Thread || p.Space != space)
+            ref PendingFault p = ref pending[i];
+            if (p.Thread != e.Thread || p.Space != space.Place)
                 continue;
             if (p.Index == index && p.Page == page)
             {
@@ -201,14 +219,17 @@ public sealed partial class FaultService
         }
         if (_pendingCount == _pending.Length)
             Array.Resize(ref _pending, _pendingCount * 2);
-        // Field by field: a copy of a struct that holds references is slow, and this is done for each fault.
+        // Field by field: what was put together on the stack would have to be copied.
         ref PendingFault fault = ref _pending[_pendingCount++];
-        // A reference that is there already need not be stored, which the garbage collector would have to be told.
-        if (fault.Space != space)
-            fault.Space = space;
-        (fault.Thread, fault.Index) = (e.Thread, index);
-        (fault.Page, fault.RunPage, fault.Access, fault.Cause) = (page, e.Range.Start, e.Access, cause);
-        (fault.Woken, fault.Read, fault.Requested, fault.Arrived) = (e.Woken, e.Time, e.Time, e.Time);
+        fault.Space = space.Place;
+        fault.Thread = e.Thread;
+        fault.Index = index;
+        fault.Page = page;
+        fault.RunPage = e.Range.Start;
+        fault.Access = e.Access;
+        fault.Cause = cause;
+        fault.Woken = e.Woken;
+        fault.Read = fault.Requested = fault.Arrived = _now;
         return ref fault;
     }
 
@@ -218,12 +239,15 @@ public sealed partial class FaultService
             _pending[i] = _pending[_pendingCount];
     }
 
+    private Span<PendingFault> Pending => _pending.AsSpan(0, _pendingCount);
+
     /// <summary>The threads that waited for these pages run again.</summary>
     private void Resolve(AddressSpace space, long index, long count)
     {
-        for (int i = _pendingCount - 1; i >= 0; i--)
+        Span<PendingFault> pending = Pending;
+        for (int i = pending.Length - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space && (ulong)(_pending[i].Index - index) < (ulong)count)
+            if (pending[i].IsFor(space, index, count))
                 Resolve(i);
         }
     }
@@ -233,7 +257,7 @@ public sealed partial class FaultService
     {
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space && _pending[i].RunPage == run)
+            if (_pending[i].Space == space.Place && _pending[i].RunPage == run)
                 Resolve(i);
         }
     }
@@ -243,7 +267,7 @@ public sealed partial class FaultService
         ref readonly PendingFault p = ref _pending[pending];
         Instant requested = Instant.Max(p.Read, p.Requested);
         _observer.OnResolved(new FaultRecord(
-            p.Space.Id, p.Thread, p.Page, p.Access, p.Cause,
+            _spaces[p.Space].Id, p.Thread, p.Page, p.Access, p.Cause,
             p.Woken, p.Read, requested, Instant.Max(requested, p.Arrived), _now));
         RemovePending(pending);
     }
@@ -269,7 +293,7 @@ public sealed partial class FaultService
     {
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space != space || !run.Contains(_pending[i].RunPage))
+            if (_pending[i].Space != space.Place || !run.Contains(_pending[i].RunPage))
                 continue;
             Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
             RemovePending(i);
@@ -281,7 +305,7 @@ public sealed partial class FaultService
         if (Find(child) is not null)
             throw new InvalidOperationException($"address space {child} exists already");
         PageMap map = parent.Map.Fork();
-        Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
+        Add(new AddressSpace(child, _spaces.Count, map, parent.Remaps.Fork(), _newPolicy(map))
         {
             IsAlive = parent.IsAlive,
             NamesThreads = parent.NamesThreads,
@@ -295,7 +319,7 @@ public sealed partial class FaultService
         space.IsAlive = false;
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space)
+            if (_pending[i].Space == space.Place)
                 RemovePending(i);
         }
         Emit(CommandKind.Unregister, space, -1, default);
@@ -329,9 +353,7 @@ public sealed partial class FaultService
         return null;
     }
 
-    /// <summary>Most processes never fork: the first one is looked at before the search.</summary>
-    private AddressSpace Space(int id) =>
-        _spaces.Count > 0 && _spaces[0] is { } first && first.Id == id ? first : Find(id) ?? throw NoSpace(id);
+    private AddressSpace Space(int id) => _recent is { } recent && recent.Id == id ? recent : _recent = Find(id) ?? throw NoSpace(id);
 
     private static InvalidOperationException NoSpace(int id) => new($"no address space {id}");
 

@@ -30,8 +30,12 @@ public sealed class LinkScheduler
     private readonly LinkParameters _link;
     private readonly long _quantum;
     private readonly ReplyQueue[] _lanes;
+
+    // When the first reply of each lane is ready, and the least of that; Never where none is queued.
+    private readonly Instant[] _ready;
     private Instant _free = Instant.Zero;
     private Instant _earliest = Instant.Never;
+    private int _queued;
     private long _timedBytes = -1;
     private Duration _timed;
     private int _turn;
@@ -41,25 +45,31 @@ public sealed class LinkScheduler
     {
         _link = link;
         _quantum = quantum;
-        _lanes = new ReplyQueue[lanes];
-        for (int i = 0; i < lanes; i++)
-            _lanes[i] = new ReplyQueue();
+        _lanes = [.. Enumerable.Range(0, lanes).Select(_ => new ReplyQueue())];
+        _ready = new Instant[lanes];
+        Array.Fill(_ready, Instant.Never);
     }
 
     /// <summary>The reply <paramref name="tag"/> of <paramref name="bytes"/> bytes is ready to be sent at
     /// <paramref name="now"/>, which on one lane never runs backwards.</summary>
     public void Enqueue(int lane, int tag, long bytes, Instant now)
     {
-        if (_lanes[lane].Count == 0 && now < _earliest)
-            _earliest = now;
-        _lanes[lane].Add(tag, bytes, now);
+        ReplyQueue queue = _lanes[lane];
+        _queued++;
+        if (queue.Count == 0)
+        {
+            _ready[lane] = now;
+            _earliest = now < _earliest ? now : _earliest;
+        }
+        queue.Add(tag, bytes, now);
     }
 
     /// <summary>Forgets what is queued on a lane that was cut.</summary>
     public void Clear(int lane)
     {
+        _queued -= _lanes[lane].Count;
         _lanes[lane].Clear();
-        FindEarliest();
+        FindEarliest(lane);
     }
 
     /// <summary>When <see cref="TryDepart"/> will next succeed; Never when nothing is queued.</summary>
@@ -75,10 +85,11 @@ public sealed class LinkScheduler
             return false;
         }
         int lane = _turn;
-        while (_lanes[lane].Count == 0 || _lanes[lane].Head.Ready > start)
+        while (_ready[lane] > start)
             lane = Next(lane);
         _turn = Next(lane);
-        ref Reply reply = ref _lanes[lane].Head;
+        ReplyQueue queue = _lanes[lane];
+        ref Reply reply = ref queue.Head;
         long bytes = Math.Min(_quantum, reply.Bytes);
         _free = start + TimeFor(bytes);
         bool last = bytes == reply.Bytes;
@@ -86,20 +97,25 @@ public sealed class LinkScheduler
         reply.Bytes -= bytes;
         if (last)
         {
-            _lanes[lane].RemoveHead();
-            FindEarliest();
+            queue.RemoveHead();
+            _queued--;
+            FindEarliest(lane);
         }
         return true;
     }
 
-    private void FindEarliest()
+    /// <summary>After a change of what this lane has first.</summary>
+    private void FindEarliest(int lane)
     {
-        Instant earliest = Instant.Never;
-        foreach (ReplyQueue lane in _lanes)
+        if (_queued == 0)
         {
-            if (lane.Count > 0 && lane.Head.Ready < earliest)
-                earliest = lane.Head.Ready;
+            _ready[lane] = _earliest = Instant.Never;
+            return;
         }
+        _ready[lane] = _lanes[lane].Count == 0 ? Instant.Never : _lanes[lane].Head.Ready;
+        Instant earliest = Instant.Never;
+        foreach (Instant ready in _ready)
+            earliest = ready < earliest ? ready : earliest;
         _earliest = earliest;
     }
 
@@ -135,7 +151,9 @@ public sealed class LinkScheduler
             if (Count == _items.Length)
                 Grow();
             ref Reply reply = ref _items[(_head + Count++) & (_items.Length - 1)];
-            (reply.Tag, reply.Bytes, reply.Ready) = (tag, bytes, ready);
+            reply.Tag = tag;
+            reply.Bytes = bytes;
+            reply.Ready = ready;
         }
 
         public void RemoveHead()

@@ -27,8 +27,9 @@ public enum PageState : byte
 public sealed class PageMap
 {
     private const int BlockShift = 9;
-    private readonly ulong[] _areaStart;
-    private readonly long[] _areaBase;
+
+    // In ascending order, and an empty one behind.
+    private readonly Area[] _areas;
 
     // Which area holds the first page of each block of 512: from there it is a step or two to that of any other.
     private readonly int[] _areaOfBlock;
@@ -38,19 +39,19 @@ public sealed class PageMap
     /// <summary>All present pages of <paramref name="image"/> lazy, all others holes.</summary>
     public PageMap(MemoryImage image)
     {
-        int areas = image.Areas.Count;
-        _areaStart = new ulong[areas];
-        _areaBase = new long[areas + 1];
-        for (int i = 0; i < areas; i++)
+        _areas = new Area[image.Areas.Count + 1];
+        long first = 0;
+        for (int i = 0; i < image.Areas.Count; i++)
         {
-            _areaStart[i] = image.Areas[i].Range.Start.Value;
-            _areaBase[i + 1] = _areaBase[i] + image.Areas[i].Range.Count;
+            PageRange range = image.Areas[i].Range;
+            _areas[i] = new Area(range.Start.Value, first, range.Count);
+            first += range.Count;
         }
         Count = image.TotalPages;
         _areaOfBlock = new int[(Count >> BlockShift) + 1];
         for (int block = 0, area = 0; block < _areaOfBlock.Length && (long)block << BlockShift < Count; _areaOfBlock[block++] = area)
         {
-            while ((long)block << BlockShift >= _areaBase[area + 1])
+            while ((long)block << BlockShift >= _areas[area].End)
                 area++;
         }
         _words = new Word[(Count + 63) / 64];
@@ -64,7 +65,7 @@ public sealed class PageMap
 
     private PageMap(PageMap parent)
     {
-        (_areaStart, _areaBase, _areaOfBlock) = (parent._areaStart, parent._areaBase, parent._areaOfBlock);
+        (_areas, _areaOfBlock) = (parent._areas, parent._areaOfBlock);
         _words = (Word[])parent._words.Clone();
         (Count, PresentPages) = (parent.Count, parent.PresentPages);
         (LazyPages, InFlightPages) = (parent.LazyPages, parent.InFlightPages);
@@ -91,7 +92,7 @@ public sealed class PageMap
     public long InFlightPages { get; private set; }
 
     /// <summary>How many areas there are.</summary>
-    public int AreaCount => _areaStart.Length;
+    public int AreaCount => _areas.Length - 1;
 
     /// <summary>The state of the page with this index.</summary>
     public PageState this[long index]
@@ -108,18 +109,20 @@ public sealed class PageMap
     /// <summary>The index of a page; false when it is in no area.</summary>
     public bool TryIndex(PageNumber page, out long index)
     {
-        int area = _recent;
-        if (area >= _areaStart.Length || !InArea(area, page.Value))
-        {
-            area = AreaFrom(page.Value);
-            if (area < 0 || !InArea(area, page.Value))
-            {
-                index = -1;
-                return false;
-            }
-            _recent = area;
-        }
-        index = _areaBase[area] + (long)(page.Value - _areaStart[area]);
+        ref readonly Area area = ref _areas[_recent];
+        ulong offset = page.Value - area.Start;
+        index = area.Base + (long)offset;
+        return offset < (ulong)area.Count || TryOther(page, out index);
+    }
+
+    private bool TryOther(PageNumber page, out long index)
+    {
+        index = -1;
+        int at = AreaFrom(page.Value);
+        if (at < 0 || page.Value - _areas[at].Start >= (ulong)_areas[at].Count)
+            return false;
+        _recent = at;
+        index = _areas[at].Base + (long)(page.Value - _areas[at].Start);
         return true;
     }
 
@@ -127,22 +130,22 @@ public sealed class PageMap
     internal bool TryNextArea(PageNumber page, out PageNumber start)
     {
         int area = AreaFrom(page.Value) + 1;
-        start = area < _areaStart.Length ? new PageNumber(_areaStart[area]) : default;
-        return area < _areaStart.Length;
+        start = area < AreaCount ? new PageNumber(_areas[area].Start) : default;
+        return area < AreaCount;
     }
 
     /// <summary>The page with this index.</summary>
     public PageNumber PageAt(long index)
     {
-        int area = AreaOf(index);
-        return new PageNumber(_areaStart[area] + (ulong)(index - _areaBase[area]));
+        ref readonly Area area = ref AreaOf(index);
+        return new PageNumber(area.Start + (ulong)(index - area.Base));
     }
 
     /// <summary>The area that holds the page with this index, as the indices of its first page and of the one after its last.</summary>
     public (long First, long End) AreaBounds(long index)
     {
-        int area = AreaOf(index);
-        return (_areaBase[area], _areaBase[area + 1]);
+        ref readonly Area area = ref AreaOf(index);
+        return (area.Base, area.End);
     }
 
     /// <summary>The first lazy page at <paramref name="from"/> or behind, before <paramref name="end"/>; -1 if none.</summary>
@@ -205,12 +208,29 @@ public sealed class PageMap
     internal void Set(long index, PageState state)
     {
         PageState old = this[index];
-        if (old == state)
-            return;
-        ulong mask = 1ul << (int)(index & 63);
-        Apply(index >> 6, mask, state);
+        Apply(index >> 6, 1ul << (int)index, state);
         Account(old, -1);
         Account(state, 1);
+    }
+
+    /// <summary>Pages that are lazy were asked for.</summary>
+    internal void SetInFlight(long index, long count)
+    {
+        LazyPages -= count;
+        InFlightPages += count;
+        if (count == 1)
+        {
+            Apply(index >> 6, 1ul << (int)index, PageState.InFlight);
+            return;
+        }
+        while (count > 0)
+        {
+            int bit = (int)(index & 63);
+            int n = (int)Math.Min(64 - bit, count);
+            Apply(index >> 6, (ulong.MaxValue >> (64 - n)) << bit, PageState.InFlight);
+            index += n;
+            count -= n;
+        }
     }
 
     internal void SetRange(long index, long count, PageState state)
@@ -225,7 +245,7 @@ public sealed class PageMap
         {
             int bit = (int)(index & 63);
             int n = (int)Math.Min(64 - bit, end - index);
-            ulong mask = (n == 64 ? ulong.MaxValue : (1ul << n) - 1) << bit;
+            ulong mask = (ulong.MaxValue >> (64 - n)) << bit;
             long word = index >> 6;
             Account(PageState.Lazy, -BitOperations.PopCount(LazyWord(word) & mask));
             Account(PageState.InFlight, -BitOperations.PopCount(_words[word].High & ~_words[word].Low & mask));
@@ -254,31 +274,36 @@ public sealed class PageMap
 
     private ulong LazyWord(long word) => _words[word].Low & ~_words[word].High;
 
-    private bool InArea(int area, ulong page) =>
-        page - _areaStart[area] < (ulong)(_areaBase[area + 1] - _areaBase[area]);
-
-    private int AreaOf(long index)
+    private ref readonly Area AreaOf(long index)
     {
-        int area = _recent;
-        if (index >= _areaBase[area] && index < _areaBase[area + 1])
-            return area;
-        area = _areaOfBlock[index >> BlockShift];
-        while (index >= _areaBase[area + 1])
-            area++;
-        return _recent = area;
+        ref readonly Area area = ref _areas[_recent];
+        // One comparison: with two, which of them fails is as good as random.
+        if ((ulong)(index - area.Base) < (ulong)area.Count)
+            return ref area;
+        int at = _areaOfBlock[index >> BlockShift];
+        while (index >= _areas[at].End)
+            at++;
+        _recent = at;
+        return ref _areas[at];
     }
 
     /// <summary>The last area that begins at the page or before; -1 if none does.</summary>
     private int AreaFrom(ulong page)
     {
         int first = 0;
-        for (int count = _areaStart.Length; count > 1;)
+        for (int count = AreaCount; count > 1;)
         {
             int half = count >> 1;
-            first = _areaStart[first + half] <= page ? first + half : first;
+            first = _areas[first + half].Start <= page ? first + half : first;
             count -= half;
         }
-        return _areaStart.Length > 0 && _areaStart[first] <= page ? first : -1;
+        return AreaCount > 0 && _areas[first].Start <= page ? first : -1;
+    }
+
+    /// <summary>An area's first page, by address and by index, and how many it has.</summary>
+    private readonly record struct Area(ulong Start, long Base, long Count)
+    {
+        public long End => Base + Count;
     }
 
     /// <summary>The states of 64 pages: one bit of each here, the other there, side by side in one cache line.</summary>

@@ -169,12 +169,29 @@ public sealed class RunResult
         return _sorted[Math.Clamp(rank, 0, _sorted.Length - 1)];
     }
 
+    /// <summary>Latencies are never negative, so they can be sorted by their digits, of 11 bits: to compare them takes as long as half of
+    /// what the replay took.</summary>
     private Duration[] Sorted()
     {
         Duration[] sorted = [.. Latencies];
-        Array.Sort(sorted);
+        var other = new Duration[sorted.Length];
+        long largest = sorted.Max().Nanoseconds;
+        Span<int> places = stackalloc int[1 << 11];
+        for (int shift = 0; shift < 64 && largest >> shift > 0; shift += 11)
+        {
+            places.Clear();
+            foreach (Duration latency in sorted)
+                places[Digit(latency, shift)]++;
+            for (int digit = 0, before = 0; digit < places.Length; digit++)
+                (places[digit], before) = (before, before + places[digit]);
+            foreach (Duration latency in sorted)
+                other[places[Digit(latency, shift)]++] = latency;
+            (sorted, other) = (other, sorted);
+        }
         return sorted;
     }
+
+    private static int Digit(Duration latency, int shift) => (int)(latency.Nanoseconds >> shift) & ((1 << 11) - 1);
 
     private Duration[]? _sorted;
 }

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace Testbed.Replay;
 
@@ -33,6 +34,9 @@ internal enum SimEventKind : byte
 internal sealed class EventQueue
 {
     private const long Never = long.MaxValue;
+
+    // Whose event is next: a bit for each.
+    private const uint Link = 1, Daemon = 2, Arrival = 4, Thread = 8;
 
     // The threads' times, then the least of each four of them, and so on up to a level of four; filled up with Never.
     private readonly long[][] _levels;
@@ -74,7 +78,10 @@ internal sealed class EventQueue
         if (_ringCount == _ring.Length)
             GrowRing();
         ref Entry entry = ref _ring[(_ringHead + _ringCount) & (_ring.Length - 1)];
-        (entry.Time, entry.Order, entry.A, entry.Pages) = (time, Order(SimEventKind.Arrival), request, pages);
+        entry.Time = time;
+        entry.Order = Order(SimEventKind.Arrival);
+        entry.A = request;
+        entry.Pages = pages;
         if (_ringCount++ == 0)
             _arrival = time;
     }
@@ -92,67 +99,88 @@ internal sealed class EventQueue
         _thread = Math.Min(_thread, time);
     }
 
+    /// <summary>Takes the link's moment, if that is before all others.</summary>
+    public bool TryTakeLink(out long time)
+    {
+        time = _link;
+        if (time >= Math.Min(_daemon, Math.Min(_thread, _arrival)))
+            return false;
+        _link = Never;
+        return true;
+    }
+
     /// <summary>Takes the next event.</summary>
     /// <param name="time">When, in nanoseconds.</param>
     /// <param name="a">The thread, or the request.</param>
     /// <param name="pages">Arrival: how many, from where the last arrival of the request ended.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public SimEventKind Next(out long time, out int a, out int pages)
     {
         time = NextTime;
         (a, pages) = (0, 0);
-        if (time == Never)
-            return SimEventKind.None;
-        long order = Never;
-        if (_link == time)
-            order = _linkOrder;
-        if (_daemon == time && _daemonOrder < order)
-            order = _daemonOrder;
-        if (_arrival == time && _ring[_ringHead].Order < order)
-            order = _ring[_ringHead].Order;
-        if (_thread == time && FirstThread(ref order) is var thread and >= 0)
+        uint first = (_link == time ? Link : 0) | (_daemon == time ? Daemon : 0) | (_arrival == time ? Arrival : 0) | (_thread == time ? Thread : 0);
+        // Seldom more than one has its time now.
+        if ((first & (first - 1)) != 0)
+            first = FirstOf(first);
+        switch (first)
         {
-            a = thread;
-            RemoveThread(thread);
-            return (SimEventKind)(order & 7);
-        }
-        switch ((SimEventKind)(order & 7))
-        {
-            case SimEventKind.Arrival:
-                (a, pages) = (_ring[_ringHead].A, _ring[_ringHead].Pages);
+            case Thread:
+                a = FirstThread();
+                RemoveThread(a);
+                return (SimEventKind)(_threadOrders[a] & 7);
+            case Arrival:
+                ref readonly Entry entry = ref _ring[_ringHead];
+                (a, pages) = (entry.A, entry.Pages);
                 _ringHead = (_ringHead + 1) & (_ring.Length - 1);
                 _arrival = --_ringCount == 0 ? Never : _ring[_ringHead].Time;
                 return SimEventKind.Arrival;
-            case SimEventKind.Link:
+            case Link:
                 _link = Never;
                 return SimEventKind.Link;
-            default:
+            case Daemon:
                 _daemon = Never;
                 return SimEventKind.DaemonFree;
+            default:
+                return SimEventKind.None;
         }
+    }
+
+    /// <summary>Of several that have the same time the one that was told of first; 0 when that time is Never.</summary>
+    private uint FirstOf(uint equal)
+    {
+        (uint first, long order) = (0, Never);
+        if (NextTime == Never)
+            return first;
+        if ((equal & Link) != 0)
+            (first, order) = (Link, _linkOrder);
+        if ((equal & Daemon) != 0 && _daemonOrder < order)
+            (first, order) = (Daemon, _daemonOrder);
+        if ((equal & Arrival) != 0 && _ring[_ringHead].Order < order)
+            (first, order) = (Arrival, _ring[_ringHead].Order);
+        if ((equal & Thread) != 0 && _threadOrders[FirstThread()] < order)
+            first = Thread;
+        return first;
     }
 
     private long Order(SimEventKind kind) => (_sequence++ << 3) | (long)kind;
 
-    /// <summary>Of the threads whose time has come the one that was told of first, if that was before <paramref name="order"/>; else -1.</summary>
-    private int FirstThread(ref long order)
+    /// <summary>Of the threads whose time has come the one that was told of first.</summary>
+    private int FirstThread()
     {
         int first = 0;
         for (int level = _levels.Length - 1; level >= 0; level--)
         {
             uint equal = Equal(_levels[level], first * 4, _thread);
             if ((equal & (equal - 1)) != 0)
-                return FirstOfEqual(ref order);
+                return FirstOfEqual();
             first = (first * 4) + BitOperations.TrailingZeroCount(equal);
         }
-        if (_threadOrders[first] >= order)
-            return -1;
-        order = _threadOrders[first];
         return first;
     }
 
-    private int FirstOfEqual(ref long order)
+    private int FirstOfEqual()
     {
-        int first = -1;
+        (int first, long order) = (-1, Never);
         for (int thread = 0; thread < _threadOrders.Length; thread++)
         {
             if (_levels[0][thread] == _thread && _threadOrders[thread] < order)

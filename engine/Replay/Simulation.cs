@@ -43,9 +43,7 @@ public sealed class Simulation : IServiceObserver
     private readonly EventQueue _events;
     private readonly LinkScheduler _link;
     private readonly Queue<(SimEventKind Kind, int A, int Pages)> _daemonQueue = new();
-    private readonly TouchSequence[] _threads;
-    private readonly int[] _cursor;
-    private readonly PageNumber[] _waiting;
+    private readonly ThreadState[] _threads;
     private readonly long _shaperDelay;
     private readonly DelaySample _delays;
     private readonly long _delayInterval, _delivery, _longestExposed;
@@ -53,12 +51,14 @@ public sealed class Simulation : IServiceObserver
     private long _lastDeparture, _lastArrival;
     private readonly long[] _serverFree;
 
-    // The page that each thread touches and waits for; -1 while it waits for none.
-    private readonly long[] _touching;
-
     // A bit for each page that was asked for as prefetch and not touched since; none before the first.
     private ulong[] _prefetched = [];
-    private PageRange[] _arriving = new PageRange[64];
+
+    // A large memory's page states are not in the cache when a touch asks for them, unless its thread looks ahead.
+    private const int Ahead = 32;
+    private readonly bool _looksAhead;
+    private ulong _seenAhead;
+    private OpenRequest[] _open = new OpenRequest[64];
     private readonly List<ServiceCommand> _todo = [];
     private bool _daemonBusy;
     private long _daemonTime;
@@ -85,10 +85,8 @@ public sealed class Simulation : IServiceObserver
         _map = _service.AddSpace(0, workload.Image);
         // The shaper sends a quantum at a time; without one, the server writes what fits into its buffer.
         _link = options.Link.IsUnshaped ? new LinkScheduler(options.Link, transfer.Lanes, quantum: 64 * 1024) : new LinkScheduler(options.Link, transfer.Lanes);
-        _threads = [.. workload.Threads];
+        _threads = [.. workload.Threads.Select(t => new ThreadState(t))];
         _events = new EventQueue(_threads.Length);
-        _cursor = new int[workload.Threads.Count];
-        _waiting = new PageNumber[workload.Threads.Count];
         _shaperDelay = options.Link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds;
         _delays = options.Link.IsUnshaped ? _costs.LocalDelays : _costs.ShapedDelays;
         _delayInterval = (options.Link.IsUnshaped ? _costs.LocalInterval : _costs.ShapedInterval).Nanoseconds;
@@ -96,8 +94,7 @@ public sealed class Simulation : IServiceObserver
         _longestExposed = Math.Max(_delayInterval, (options.Link.RoundTrip + options.Link.Rate.TimeFor(PageNumber.Size)).Nanoseconds);
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
-        _touching = new long[_threads.Length];
-        Array.Fill(_touching, -1);
+        _looksAhead = _map.Count >= 1 << 20;
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -107,14 +104,14 @@ public sealed class Simulation : IServiceObserver
     {
         for (int lane = 0; lane < _serverFree.Length; lane++)
             _ = _service.Handle(new ServiceEvent(ServiceEventKind.LaneUp, Instant.Zero, 0, default) { Lane = lane });
-        for (int thread = 0; thread < _cursor.Length; thread++)
+        for (int thread = 0; thread < _threads.Length; thread++)
         {
             if (_threads[thread].Pages.Length > 0)
-                _events.PushThread(ThinkBefore(_threads[thread], 0), SimEventKind.Thread, thread);
+                _events.PushThread(ThinkBefore(_threads[thread]), SimEventKind.Thread, thread);
         }
         Daemon(_idle);
         FreeDaemon();
-        while (Step())
+        while (RunEvents())
         {
         }
         if (_service.PendingFaults > 0)
@@ -138,17 +135,21 @@ public sealed class Simulation : IServiceObserver
         return new Duration(_sumOfEnds - thinking);
     }
 
-    /// <summary>The next event; false when there is none.</summary>
-    private bool Step()
+    /// <summary>The next thousand events; false when there are no more. Not all: a method that is called again is compiled again, with
+    /// what was learnt meanwhile.</summary>
+    private bool RunEvents()
     {
-        switch (_events.Next(out long time, out int a, out int pages))
+        for (int i = 0; i < 1000; i++)
         {
-            case SimEventKind.Thread: RunThread(a, time); break;
-            case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); break;
-            case SimEventKind.Arrival: ToDaemon(SimEventKind.Arrival, time, a, pages); break;
-            case SimEventKind.Link: RunLink(time); break;
-            case SimEventKind.DaemonFree: FreeDaemon(); break;
-            default: return false;
+            switch (_events.Next(out long time, out int a, out int pages))
+            {
+                case SimEventKind.Thread: RunThread(a, time); break;
+                case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); break;
+                case SimEventKind.Arrival: ToDaemon(SimEventKind.Arrival, time, a, pages); break;
+                case SimEventKind.Link: RunLink(time); break;
+                case SimEventKind.DaemonFree: FreeDaemon(); break;
+                default: return false;
+            }
         }
         return true;
     }
@@ -168,16 +169,18 @@ public sealed class Simulation : IServiceObserver
     /// <summary>Goes from touch to touch until one has to wait, or something else happens first.</summary>
     private void RunThread(int thread, long time)
     {
-        TouchSequence touches = _threads[thread];
-        int cursor = _cursor[thread];
+        ref ThreadState state = ref _threads[thread];
         while (true)
         {
-            long page = touches.Pages[cursor];
+            if (_looksAhead && state.Cursor % Ahead == 0)
+                LookAhead(state);
+            long page = state.Pages[state.Cursor];
             bool resident = _map[page] == PageState.Resident;
-            CountTouch(page, resident);
+            if (_prefetched.Length > 0)
+                CountTouch(page, resident);
             if (!resident)
             {
-                (_cursor[thread], _touching[thread]) = (cursor, page);
+                state.Touching = page;
                 time += _delivery;
                 // Where nothing comes before it, the queue is a detour.
                 if (!_daemonBusy && time < _events.NextTime)
@@ -186,23 +189,29 @@ public sealed class Simulation : IServiceObserver
                     _events.PushThread(time, SimEventKind.Fault, thread);
                 return;
             }
-            if (!Advance(thread, ref cursor, time))
+            if (!Advance(ref state, time))
                 return;
-            time += ThinkBefore(touches, cursor);
+            time += ThinkBefore(state);
             if (time >= _events.NextTime)
             {
-                _cursor[thread] = cursor;
                 _events.PushThread(time, SimEventKind.Thread, thread);
                 return;
             }
         }
     }
 
+    /// <summary>Brings what is known of the next pages into the cache: one by one each would be waited for, together they come at once.</summary>
+    private void LookAhead(in ThreadState state)
+    {
+        ulong sum = 0;
+        foreach (uint page in state.Pages.AsSpan(state.Cursor, Math.Min(Ahead, state.Pages.Length - state.Cursor)))
+            sum += (ulong)_map[page] + _map.PageAt(page).Value;
+        _seenAhead = sum;
+    }
+
     /// <summary>The first touch of a prefetched page decides whether it came in time.</summary>
     private void CountTouch(long page, bool resident)
     {
-        if (_prefetched.Length == 0)
-            return;
         ulong bit = 1ul << (int)(page & 63);
         ref ulong word = ref _prefetched[page >> 6];
         if ((word & bit) == 0)
@@ -215,48 +224,45 @@ public sealed class Simulation : IServiceObserver
     }
 
     /// <summary>The touch at the cursor is done; false when it was the last.</summary>
-    private bool Advance(int thread, ref int cursor, long time)
+    private bool Advance(ref ThreadState state, long time)
     {
-        TouchSequence touches = _threads[thread];
-        if (++cursor == touches.BeforeFirstResponse)
+        if (++state.Cursor == state.BeforeFirstResponse)
             _firstResponseEnd = Math.Max(_firstResponseEnd, time);
-        if (cursor < touches.Pages.Length)
+        if (state.Cursor < state.Pages.Length)
             return true;
-        _cursor[thread] = cursor;
         _workloadEnd = Math.Max(_workloadEnd, time);
         _sumOfEnds += time;
         return false;
     }
 
-    private long ThinkBefore(TouchSequence touches, int cursor) => Math.Max(0, touches.Think[cursor] - _thinkSaved);
-
-    /// <summary>The first pages, and leaves the rest.</summary>
-    private static PageRange Cut(ref PageRange rest, int pages)
-    {
-        var first = new PageRange(rest.Start, pages);
-        rest = new PageRange(rest.Start + pages, rest.Count - pages);
-        return first;
-    }
+    private long ThinkBefore(in ThreadState state) => Math.Max(0, state.Think[state.Cursor] - _thinkSaved);
 
     /// <summary>The daemon takes in what reached it.</summary>
     private void Receive(SimEventKind kind, int a, int pages)
     {
         if (kind == SimEventKind.Arrival)
-        {
-            _arrived.Range = Cut(ref _arriving[a], pages);
-            _arrived.Request = a;
-            _daemonTime += _costs.ReceivePerCall.Nanoseconds + pages * _costs.ReceivePerPage.Nanoseconds;
-            _arrived.Time = new Instant(_daemonTime);
-            Daemon(_arrived);
-            return;
-        }
-        TouchSequence touches = _threads[a];
-        int cursor = _cursor[a];
-        PageNumber page = _map.PageAt(touches.Pages[cursor]);
-        _waiting[a] = page;
+            ReceivePages(a, pages);
+        else
+            ReceiveFault(a);
+    }
+
+    private void ReceivePages(int request, int pages)
+    {
+        _daemonTime += _costs.ReceivePerCall.Nanoseconds + pages * _costs.ReceivePerPage.Nanoseconds;
+        _arrived.Range = _open[request].Take(pages);
+        _arrived.Request = request;
+        _arrived.Time = new Instant(_daemonTime);
+        Daemon(_arrived);
+    }
+
+    private void ReceiveFault(int thread)
+    {
+        ref ThreadState state = ref _threads[thread];
+        PageNumber page = _map.PageAt(state.Touching);
+        state.Waiting = page;
         _fault.Range = PageRange.Single(page);
-        _fault.Thread = a;
-        _fault.Access = touches.Writes[cursor] ? Access.Write : Access.Read;
+        _fault.Thread = thread;
+        _fault.Access = state.Writes[state.Cursor] ? Access.Write : Access.Read;
         _fault.Time = _fault.Woken = new Instant(_daemonTime);
         Daemon(_fault);
     }
@@ -288,6 +294,8 @@ public sealed class Simulation : IServiceObserver
             }
         }
         _daemonBusy = false;
+        if (_events.TryTakeLink(out long start))
+            RunLink(start);
     }
 
     /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile. There is no
@@ -295,22 +303,37 @@ public sealed class Simulation : IServiceObserver
     private void Daemon(in ServiceEvent e)
     {
         ReadOnlySpan<ServiceCommand> commands = _service.Handle(e);
-        // Mostly there is one thing that takes time, and nothing behind it: then no command has to outlive the answer.
-        while (Next(commands, out int at))
+        for (int i = 0; i < commands.Length; i++)
         {
-            if (Next(commands[(at + 1)..], out _))
-            {
-                DaemonLong(commands[at..]);
-                return;
-            }
-            ref readonly ServiceCommand command = ref commands[at];
+            ref readonly ServiceCommand command = ref commands[i];
             if (command.Kind == CommandKind.Request)
             {
-                Send(command.Lane, command.Request, command.Range);
-                return;
+                Send(command);
             }
-            commands = Put(command.Kind, command.Request, command.Range);
+            else if (IsInstall(command))
+            {
+                // What is said to the outcome takes the place of these commands: mostly none of them is needed any more.
+                if (i + 1 < commands.Length && MoreBehind(commands[(i + 1)..]))
+                {
+                    DaemonLong(commands[i..]);
+                    return;
+                }
+                commands = Put(command);
+                i = -1;
+            }
         }
+    }
+
+    private static bool IsInstall(in ServiceCommand command) => command.Kind is CommandKind.Install or CommandKind.Zero;
+
+    private static bool MoreBehind(ReadOnlySpan<ServiceCommand> commands)
+    {
+        foreach (ref readonly ServiceCommand command in commands)
+        {
+            if (command.Kind == CommandKind.Request || IsInstall(command))
+                return true;
+        }
+        return false;
     }
 
     /// <summary>Several commands: kept, and carried out in order, with what follows from each behind them.</summary>
@@ -322,34 +345,24 @@ public sealed class Simulation : IServiceObserver
         {
             ServiceCommand command = _todo[i];
             if (command.Kind == CommandKind.Request)
-                Send(command.Lane, command.Request, command.Range);
-            else if (command.Kind is CommandKind.Install or CommandKind.Zero)
-                _todo.AddRange(Put(command.Kind, command.Request, command.Range));
+                Send(command);
+            else if (IsInstall(command))
+                _todo.AddRange(Put(command));
         }
-    }
-
-    /// <summary>The first command that takes time.</summary>
-    private static bool Next(ReadOnlySpan<ServiceCommand> commands, out int at)
-    {
-        for (at = 0; at < commands.Length; at++)
-        {
-            if (commands[at].Kind is CommandKind.Request or CommandKind.Install or CommandKind.Zero)
-                return true;
-        }
-        return false;
     }
 
     /// <summary>Installs, or makes zero pages, and tells the service.</summary>
-    private ReadOnlySpan<ServiceCommand> Put(CommandKind kind, int request, PageRange range)
+    private ReadOnlySpan<ServiceCommand> Put(in ServiceCommand command)
     {
+        bool zero = command.Kind == CommandKind.Zero;
+        PageRange range = command.Range;
         _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds
-            + (SomebodyWaits(range) ? _costs.InstallWake.Nanoseconds : 0);
+            + (zero || _open[command.Request].IsDemand || SomebodyWaits(range) ? _costs.InstallWake.Nanoseconds : 0);
         // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
-        bool present = kind == CommandKind.Zero
-            && _map.TryIndex(range.Start, out long index) && _map[index] == PageState.Resident;
+        bool present = zero && _map.TryIndex(range.Start, out long index) && _map[index] == PageState.Resident;
         _outcome.Time = new Instant(_daemonTime);
         _outcome.Range = range;
-        _outcome.Request = kind == CommandKind.Zero ? -1 : request;
+        _outcome.Request = zero ? -1 : command.Request;
         _outcome.Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed;
         return _service.Handle(_outcome);
     }
@@ -359,20 +372,22 @@ public sealed class Simulation : IServiceObserver
     {
         if (_service.PendingFaults == 0)
             return false;
-        foreach (PageNumber page in _waiting)
+        foreach (ref readonly ThreadState state in _threads.AsSpan())
         {
-            if (range.Contains(page))
+            if (range.Contains(state.Waiting))
                 return true;
         }
         return false;
     }
 
-    private void Send(int lane, int request, PageRange range)
+    private void Send(in ServiceCommand command)
     {
+        (int lane, int request, PageRange range) = (command.Lane, command.Request, command.Range);
         _daemonTime += _costs.RequestSend.Nanoseconds;
-        if (request >= _arriving.Length)
-            Array.Resize(ref _arriving, request * 2);
-        _arriving[request] = range;
+        if (request >= _open.Length)
+            Array.Resize(ref _open, request * 2);
+        _open[request].Rest = range;
+        _open[request].IsDemand = command.Cause == Cause.Demand;
         long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[lane])
             + _costs.ServerPerRequest.Nanoseconds + range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[lane] = ready;
@@ -388,7 +403,7 @@ public sealed class Simulation : IServiceObserver
             long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, Math.Min(d.Due.Nanoseconds - _lastDeparture, _longestExposed), _delayInterval);
             _lastDeparture = d.Due.Nanoseconds;
             _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
-            _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes / PageNumber.Size));
+            _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes >> PageNumber.Shift));
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }
@@ -408,10 +423,10 @@ public sealed class Simulation : IServiceObserver
             _prefetched[at >> 6] |= (ulong.MaxValue << (int)(at & 63)) & upToEnd;
         }
         // Already touched: the fault is on its way to the daemon.
-        foreach (long page in _touching)
+        foreach (ref readonly ThreadState state in _threads.AsSpan())
         {
-            if ((ulong)(page - index) < (ulong)range.Count)
-                CountTouch(page, resident: false);
+            if ((ulong)(state.Touching - index) < (ulong)range.Count)
+                CountTouch(state.Touching, resident: false);
         }
     }
 
@@ -422,13 +437,44 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnResolved(in FaultRecord fault)
     {
         _metrics.OnResolved(fault);
-        (_waiting[fault.Thread], _touching[fault.Thread]) = (default, -1);
-        TouchSequence touches = _threads[fault.Thread];
-        int cursor = _cursor[fault.Thread];
+        ref ThreadState state = ref _threads[fault.Thread];
+        state.Waiting = default;
+        state.Touching = -1;
         long running = fault.Resolved.Nanoseconds + _costs.ThreadWake.Nanoseconds;
-        if (!Advance(fault.Thread, ref cursor, running))
-            return;
-        _cursor[fault.Thread] = cursor;
-        _events.PushThread(running + ThinkBefore(touches, cursor), SimEventKind.Thread, fault.Thread);
+        if (Advance(ref state, running))
+            _events.PushThread(running + ThinkBefore(state), SimEventKind.Thread, fault.Thread);
+    }
+
+    /// <summary>How far a thread has come.</summary>
+    private struct ThreadState(TouchSequence touches)
+    {
+        public readonly uint[] Pages = touches.Pages;
+        public readonly long[] Think = touches.Think;
+        public readonly bool[] Writes = touches.Writes;
+        public readonly int BeforeFirstResponse = touches.BeforeFirstResponse;
+
+        /// <summary>Its next touch.</summary>
+        public int Cursor;
+
+        /// <summary>The page that it touched and waits for; -1 while it waits for none.</summary>
+        public long Touching = -1;
+
+        /// <summary>The same, from when the daemon knows of it.</summary>
+        public PageNumber Waiting;
+    }
+
+    /// <summary>A request on its way: what of it is still to come, and whether a thread waits for it.</summary>
+    private struct OpenRequest
+    {
+        public PageRange Rest;
+        public bool IsDemand;
+
+        /// <summary>The first pages, and leaves the rest.</summary>
+        public PageRange Take(int pages)
+        {
+            var first = new PageRange(Rest.Start, pages);
+            Rest = new PageRange(Rest.Start + pages, Rest.Count - pages);
+            return first;
+        }
     }
 }

@@ -22,17 +22,19 @@ public static class SyntheticWorkload
     };
 
     /// <summary>Threads share the touches; each thinks up to 40 us between them.</summary>
-    public static ReplayWorkload Make(int touches, int threads, bool random)
+    /// <param name="touches">How many.</param>
+    /// <param name="threads">By how many threads.</param>
+    /// <param name="random">In random order, or in that of addresses.</param>
+    /// <param name="recorded">Whether an earlier run is known, which takes more memory than the touches themselves.</param>
+    public static ReplayWorkload Make(int touches, int threads, bool random, bool recorded = true)
     {
         var seeded = new Random(42);
-        uint[] order = [.. Enumerable.Range(0, touches).Select(i => (uint)i)];
+        var order = new uint[touches];
+        for (int i = 0; i < touches; i++)
+            order[i] = (uint)i;
         if (random)
             seeded.Shuffle(order);
-        TouchSequence[] sequences = [.. Enumerable.Range(0, threads).Select(t =>
-        {
-            uint[] own = [.. order.Where((_, i) => i * (long)threads / touches == t)];
-            return new TouchSequence(own, [.. own.Select(_ => seeded.NextInt64(40_000))], [.. own.Select(_ => seeded.Next(3) == 0)]);
-        })];
+        TouchSequence[] sequences = [.. Enumerable.Range(0, threads).Select(t => Share(order, t, threads, seeded))];
         // Areas of 4 MiB to 64 MiB, as malloc's arenas and a heap are.
         var areas = new List<MemoryArea>();
         for (long at = 0; at < touches;)
@@ -42,7 +44,22 @@ public static class SyntheticWorkload
             at += count;
         }
         var image = new MemoryImage(areas, [.. areas.Select(a => a.Range)]);
+        var workload = new ReplayWorkload("synthetic", image, sequences);
         var map = new PageMap(image);
-        return new ReplayWorkload("synthetic", image, sequences) { Recording = [.. order.Select(i => map.PageAt(i))] };
+        return recorded ? workload with { Recording = [.. order.Select(i => map.PageAt(i))] } : workload;
+    }
+
+    /// <summary>A thread's touches: as many as each of the others has, and behind those of the thread before.</summary>
+    private static TouchSequence Share(uint[] order, int thread, int threads, Random random)
+    {
+        int First(int t) => (int)((((long)t * order.Length) + threads - 1) / threads);
+        uint[] own = threads == 1 ? order : order[First(thread)..First(thread + 1)];
+        var think = new long[own.Length];
+        foreach (ref long time in think.AsSpan())
+            time = random.NextInt64(40_000);
+        var writes = new bool[own.Length];
+        foreach (ref bool write in writes.AsSpan())
+            write = random.Next(3) == 0;
+        return new TouchSequence(own, think, writes);
     }
 }
