@@ -89,10 +89,15 @@ public sealed partial record Scenario
         return scenario;
     }
 
-    /// <summary>The workload's file, loaded; null when the scenario names none.</summary>
+    /// <summary>The workload's file, loaded, with the connections that the scenario asks for; null when it names none.</summary>
     /// <exception cref="BadInputException">As <see cref="WorkloadFile.FromFile"/>.</exception>
-    public WorkloadFile? LoadWorkload() => Workload is null ? null
-        : WorkloadFile.FromFile(Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json"));
+    public WorkloadFile? LoadWorkload()
+    {
+        if (Workload is null)
+            return null;
+        var workload = WorkloadFile.FromFile(Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json"));
+        return Live.Connections is { } connections ? workload with { Load = workload.Load with { Connections = connections } } : workload;
+    }
 
     /// <summary>The JSON schema of scenario files.</summary>
     public static string JsonSchema => StrictJson.Schema(ScenarioJson.Default.Scenario, "Scenario");
@@ -136,6 +141,7 @@ public sealed partial record Scenario
         field.Range("live.repetitions", Live.Repetitions, 1, 1000);
         field.Range("live.duration", Live.Duration, Duration.FromMilliseconds(100), Duration.FromSeconds(86400));
         field.Range("live.requests", Live.Requests, 1, 1_000_000_000_000);
+        field.Range("live.connections", Live.Connections ?? 1, 1, 256);
         _ = Workload is null ? null : field.Require("workload", WorkloadFile.Exists(
             Path.Combine(Path.GetDirectoryName(File)!, "workloads", Workload + ".json")), $"\"{Workload}\" has no file", $"workloads/{Workload}.json beside the scenario");
     }
@@ -192,4 +198,8 @@ public sealed record LiveSettings
     /// <summary>After how many requests the built-in load ends, if its time is not up before, 1 to a trillion.</summary>
     [Description("After how many requests the built-in load ends, if its time is not up before, 1 to a trillion")]
     public long Requests { get; set; } = 1_000_000_000_000;
+
+    /// <summary>Connections of the built-in load, 1 to 256; null: as the workload says.</summary>
+    [Description("Connections of the built-in load, 1 to 256, instead of the workload's")]
+    public int? Connections { get; init; }
 }

@@ -98,7 +98,7 @@ internal sealed class Calibrator : IDisposable
         Add("serverPerPage", serverPage);
         Add("serverPerRequest", serverRequest);
 
-        double send = demand.Send();
+        double send = single.Send();
         Add("requestSend", send);
         double transfer = demand.Transfer();
         Add("hostDelay", Math.Max(0, transfer - send - serverRequest - serverPage - receiveCall - receivePage));
@@ -108,6 +108,7 @@ internal sealed class Calibrator : IDisposable
         double outside = demand.OutsideDaemon();
         Add("faultDelivery", outside * (1 - WakeShare));
         Add("threadWake", outside * WakeShare);
+        Add("idleWake", Math.Max(0, shaped.OutsideDaemon() - outside));
         Add("localInterval", demand.Interval());
         Add("shapedInterval", shaped.Interval());
         _local.AddRange(demand.Latencies());
@@ -142,7 +143,7 @@ internal sealed class Calibrator : IDisposable
             {
                 took = touches > 0 ? _toucher.Touch(touches) : [];
                 if (touches == 0)
-                    session.WaitWhile(() => session.ResidentPages < session.Image.PresentPages, null, _cancel);
+                    session.WaitWhile(() => !session.IsComplete, null, _cancel);
                 cpu = ServerCpu();
                 _ = session.End(EndState.Drained);
             }

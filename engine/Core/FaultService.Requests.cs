@@ -78,18 +78,34 @@ public sealed partial class FaultService
         return asked;
     }
 
+    /// <summary>
+    /// Idle, little room is no room: else each page that arrives is answered by a request for one page, whose arrival makes room for one
+    /// page again, and what could be carried by one request costs a wake-up of five threads a page (TCP's silly window; Clark, RFC 813).
+    /// </summary>
+    private long IdleAllowance(Cause cause)
+    {
+        const int Share = 8;
+        long room = Allowance(cause);
+        return room < Math.Min(_flight.RequestPages, Limit(cause) / Share) ? 0 : room;
+    }
+
     private long Allowance(Cause cause)
     {
         if (cause == Cause.Background && IsExcluded)
             return 0;
         // What is adapted to the link is for both together, and prefetch comes first.
         long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
-        long limit = _flight.Pages;
+        return Limit(cause) - _inFlightPages[(int)cause] - others;
+    }
+
+    /// <summary>How much of a cause may be in flight now, in pages.</summary>
+    private long Limit(Cause cause)
+    {
         // In one queue with demand, bulk makes way as long as the program comes to life, but for a little: a wait may be open that nobody
         // waits in any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.
         if (_transfer.AdaptFlight && _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand))
-            limit = Math.Min(limit, FlightControl.LittlePages);
-        return limit - _inFlightPages[(int)cause] - others;
+            return Math.Min(_flight.Pages, FlightControl.LittlePages);
+        return _flight.Pages;
     }
 
     /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
@@ -120,7 +136,7 @@ public sealed partial class FaultService
 
     private long FillBackground(AddressSpace space)
     {
-        (long prefetch, long budget) = (Allowance(Cause.Prefetch), Allowance(Cause.Background));
+        (long prefetch, long budget) = (IdleAllowance(Cause.Prefetch), IdleAllowance(Cause.Background));
         _backgroundWaits |= budget <= 0 || _inFlightPages[(int)Cause.Prefetch] + _inFlightPages[(int)Cause.Background] > 0;
         // With no lane a policy would propose in vain, and go on as if it had been asked for.
         if ((budget <= 0 && prefetch <= 0) || LaneUp(Cause.Background) < 0)

@@ -58,6 +58,9 @@ public sealed class LiveSession : IDisposable
     /// <summary>Pages of the image that are in.</summary>
     public long ResidentPages => _recorder!.Resident;
 
+    /// <summary>Whether nothing is away any more: every page is in, or was given up by the process.</summary>
+    public bool IsComplete => _live!.WaitUntilComplete(TimeSpan.Zero);
+
     /// <summary>Pages that were touched so far.</summary>
     public long TouchedPages => _recorder!.Touched;
 

@@ -91,6 +91,7 @@ public sealed partial record Calibration
         return new HostCosts
         {
             FaultDelivery = Of("faultDelivery"),
+            IdleWake = Of("idleWake"),
             ThreadWake = Of("threadWake"),
             RequestSend = Of("requestSend"),
             HostDelay = Of("hostDelay"),

@@ -34,13 +34,12 @@ public sealed class DelaySample(IReadOnlyList<int> nanoseconds)
 
     /// <summary>
     /// A value at random, by a generator whose state the caller keeps (SplitMix64). A tenth of them, the longest, are taken for
-    /// hitches of the machine, which come by the clock: of arrivals closer together than those that were measured, accordingly fewer
-    /// meet one.
+    /// hitches of the machine, which come by the clock: the longer an arrival can meet one, the more do.
     /// </summary>
     /// <param name="state">Of the generator.</param>
-    /// <param name="since">Since the arrival before.</param>
-    /// <param name="interval">Between those that were measured.</param>
-    internal long Draw(ref ulong state, long since, long interval)
+    /// <param name="exposed">How long it could meet one, in nanoseconds: since the arrival before, and while it was on its way.</param>
+    /// <param name="interval">How long those could that were measured.</param>
+    internal long Draw(ref ulong state, long exposed, long interval)
     {
         if (_values.Length == 0)
             return 0;
@@ -48,9 +47,10 @@ public sealed class DelaySample(IReadOnlyList<int> nanoseconds)
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
         z ^= z >> 31;
-        int i = (int)((z >> 32) * (ulong)_values.Length >> 32);
-        bool isHitch = i >= _values.Length - (_values.Length / 10);
-        return isHitch && (uint)z * (ulong)interval >> 32 > (ulong)since ? 0 : _values[i];
+        int hitches = _values.Length / 10, others = _values.Length - hitches;
+        bool isHitch = hitches > 0 && (uint)z * (10.0 * interval) < exposed * 4294967296.0;
+        (int first, int count) = isHitch ? (others, hitches) : (0, others);
+        return _values[first + (int)((z >> 32) * (ulong)count >> 32)];
     }
 
     /// <summary>Its size and tail.</summary>

@@ -11,6 +11,10 @@ public sealed record HostCosts
     /// <summary>From the touch until the daemon has read the fault.</summary>
     public Duration FaultDelivery { get; init; }
 
+    /// <summary>How much longer the ways to the daemon and back to the thread are together over an emulated link: waits are long there, and CPUs
+    /// that have nothing to do meanwhile wake up slowly. Not charged when the link is unshaped, and not part of recorded think times.</summary>
+    public Duration IdleWake { get; init; }
+
     /// <summary>From the end of the install until the thread runs.</summary>
     public Duration ThreadWake { get; init; }
 

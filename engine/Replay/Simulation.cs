@@ -46,7 +46,7 @@ public sealed class Simulation : IServiceObserver
     private readonly ThreadState[] _threads;
     private readonly long _shaperDelay;
     private readonly DelaySample _delays;
-    private readonly long _delayInterval;
+    private readonly long _delayInterval, _delivery, _longestExposed;
     private ulong _random;
     private long _lastDeparture, _lastArrival;
     private readonly long[] _serverFree;
@@ -90,6 +90,8 @@ public sealed class Simulation : IServiceObserver
         _shaperDelay = options.Link.IsUnshaped ? 0 : _costs.ShaperDelay.Nanoseconds;
         _delays = options.Link.IsUnshaped ? _costs.LocalDelays : _costs.ShapedDelays;
         _delayInterval = (options.Link.IsUnshaped ? _costs.LocalInterval : _costs.ShapedInterval).Nanoseconds;
+        _delivery = (_costs.FaultDelivery + (options.Link.IsUnshaped ? Duration.Zero : _costs.IdleWake)).Nanoseconds;
+        _longestExposed = Math.Max(_delayInterval, (options.Link.RoundTrip + options.Link.Rate.TimeFor(PageNumber.Size)).Nanoseconds);
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
         _looksAhead = _map.Count >= 1 << 20;
@@ -179,7 +181,7 @@ public sealed class Simulation : IServiceObserver
             if (!resident)
             {
                 state.Touching = page;
-                time += _costs.FaultDelivery.Nanoseconds;
+                time += _delivery;
                 // Where nothing comes before it, the queue is a detour.
                 if (!_daemonBusy && time < _events.NextTime)
                     ToDaemon(SimEventKind.Fault, time, thread, 0);
@@ -398,7 +400,7 @@ public sealed class Simulation : IServiceObserver
         while (_link.TryDepart(new Instant(now), out Departure d))
         {
             // What is late delays what is behind it: one thread sends all, and one takes all in.
-            long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, d.Due.Nanoseconds - _lastDeparture, _delayInterval);
+            long due = d.Due.Nanoseconds + _shaperDelay + _delays.Draw(ref _random, Math.Min(d.Due.Nanoseconds - _lastDeparture, _longestExposed), _delayInterval);
             _lastDeparture = d.Due.Nanoseconds;
             _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
             _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes >> PageNumber.Shift));

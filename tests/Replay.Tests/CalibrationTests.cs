@@ -88,7 +88,9 @@ public sealed class CalibrationTests
         ulong state = 5;
         int apart = Enumerable.Range(0, 100_000).Count(_ => sample.Draw(ref state, 1_000_000, 1_000_000) > 0);
         int close = Enumerable.Range(0, 100_000).Count(_ => sample.Draw(ref state, 100_000, 1_000_000) > 0);
+        int far = Enumerable.Range(0, 100_000).Count(_ => sample.Draw(ref state, 2_000_000, 1_000_000) > 0);
         Assert.That(apart, Is.EqualTo(5_000).Within(400));
+        Assert.That(far, Is.EqualTo(10_000).Within(600), "half as many arrivals");
         Assert.That(close, Is.EqualTo(500).Within(120), "ten times as many arrivals in the same time");
     }
 

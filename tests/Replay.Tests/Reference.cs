@@ -154,7 +154,7 @@ internal sealed class Reference
             (page.FirstTouch, page.FirstTouchWaited) = (h.Time, waits);
         _touchedAt[h.Thread] = h.Time;
         if (waits)
-            _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds, IsFault = true });
+            _happenings.Add(h with { Time = h.Time + _costs.FaultDelivery.Nanoseconds + (_link.IsUnshaped ? 0 : _costs.IdleWake.Nanoseconds), IsFault = true });
         else
             Touched(h.Thread, h.Time);
     }
@@ -198,7 +198,7 @@ internal sealed class Reference
         if (before == PageState.Lazy)
             Send(Take(index, 1, Cause.Demand));
         // A resident page is no news. The pages that a fault on a hole causes are taken at once, but asked for behind its answer.
-        List<Reply> caused = before == PageState.Resident ? [] : Carry(_chooser.OnFault(Look(), index, before, thread));
+        List<Reply> caused = before == PageState.Resident ? [] : Carry(_chooser.OnFault(new(_pages, Room(Cause.Prefetch), Room(Cause.Background)), index, before, thread));
         if (before is PageState.Hole or PageState.Resident)
         {
             page.State = PageState.Resident;
@@ -211,9 +211,9 @@ internal sealed class Reference
     private bool Fill()
     {
         var asked = new List<Reply>();
-        while (_pages.Exists(p => p.State == PageState.Lazy) && (Room(Cause.Prefetch) > 0 || Room(Cause.Background) > 0))
+        while (_pages.Exists(p => p.State == PageState.Lazy) && (IdleRoom(Cause.Prefetch) > 0 || IdleRoom(Cause.Background) > 0))
         {
-            List<Reply> more = Carry(_chooser.OnIdle(Look()));
+            List<Reply> more = Carry(_chooser.OnIdle(new(_pages, IdleRoom(Cause.Prefetch), IdleRoom(Cause.Background))));
             asked.AddRange(more);
             if (more.Count == 0 || _transfer.ExclusiveBackground)
                 break;
@@ -221,8 +221,6 @@ internal sealed class Reference
         asked.ForEach(Send);
         return asked.Count > 0;
     }
-
-    private Look Look() => new(_pages, Room(Cause.Prefetch), Room(Cause.Background));
 
     /// <summary>Takes what is lazy of each proposal, in requests that stay within an area, the largest size and the room.</summary>
     private List<Reply> Carry(IReadOnlyList<(long First, long Count, Cause Cause)> proposals)
@@ -247,6 +245,13 @@ internal sealed class Reference
         if (_transfer.ExclusiveBackground && cause == Cause.Background && _pages.Exists(p => p.State == PageState.InFlight))
             return 0;
         return Math.Max(0, (int)(_transfer.MaxInFlight / 4096) - _pages.Count(p => p.State == PageState.InFlight && p.Cause == cause));
+    }
+
+    /// <summary>Idle, room for less than a request, and than an eighth of all that may be in flight, is none.</summary>
+    private int IdleRoom(Cause cause)
+    {
+        int room = Room(cause);
+        return room < Math.Min(_transfer.MaxRequest, _transfer.MaxInFlight / 8) / 4096 ? 0 : room;
     }
 
     private int LazyRun(int from, int end)

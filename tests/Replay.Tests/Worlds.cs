@@ -10,7 +10,7 @@ internal static class Worlds
     private static readonly Gen<Duration> Cost = Gen.Long[0, 100_003].Select(ns => new Duration(ns));
 
     public static readonly Gen<HostCosts> Costs =
-        Gen.Select(Cost, Cost, Cost, Cost, Gen.Select(Cost, Cost, Cost), Gen.Select(Cost, Cost, Cost, Cost, Cost)).Select((a, b, c, d, e, f) => new HostCosts
+        Gen.Select(Cost, Cost, Cost, Cost, Gen.Select(Cost, Cost, Cost, Cost), Gen.Select(Cost, Cost, Cost, Cost, Cost)).Select((a, b, c, d, e, f) => new HostCosts
         {
             FaultDelivery = a,
             ThreadWake = b,
@@ -20,6 +20,7 @@ internal static class Worlds
             ServerPerPage = e.Item1,
             InstallPerCall = e.Item2,
             InstallPerPage = e.Item3,
+            IdleWake = e.Item4,
             HostDelay = f.Item1,
             ShaperDelay = f.Item2,
             ReceivePerCall = f.Item3,

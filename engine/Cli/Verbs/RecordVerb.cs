@@ -81,7 +81,7 @@ internal static class RecordVerb
         progress.Line($"recording {options.Workload}: {session.Image.PresentPages} pages ({session.Image.PresentPages >> 8} MiB) away in {session.Image.Areas.Count} areas");
         double seconds = request.Duration?.TotalSeconds ?? double.PositiveInfinity;
         session.WaitWhile(
-            () => session.Elapsed.Seconds < seconds && !(request.UntilResident && session.ResidentPages == session.Image.PresentPages),
+            () => session.Elapsed.Seconds < seconds && !(request.UntilResident && session.IsComplete),
             () => progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), interrupt.Token);
         LiveEnd end = session.End(
             interrupt.Token.IsCancellationRequested ? EndState.Interrupted : EndState.Drained,
