@@ -16,6 +16,7 @@ public sealed partial class FaultService
     private bool _backgroundMayAsk;
     private bool _backgroundWaits;
     private int _backgroundTurn;
+    private bool _bulkJoins;
 
     private void RequestDemand(AddressSpace space, long index, PageNumber page)
     {
@@ -86,7 +87,7 @@ public sealed partial class FaultService
     {
         const int Share = 8;
         long room = Allowance(cause);
-        return room < Math.Min(_flight.RequestPages, Limit(cause) / Share) ? 0 : room;
+        return room < Math.Min(_flight.LeastRoom, Limit(cause) / Share) ? 0 : room;
     }
 
     private long Allowance(Cause cause)
@@ -167,7 +168,11 @@ public sealed partial class FaultService
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         if (_transfer.AdaptFlight)
+        {
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
+            if (_flight.Joins != _bulkJoins)
+                ChooseLanes();
+        }
         foreach (ref PendingFault p in Pending)
         {
             if (p.IsFor(space, index, range.Count))
@@ -350,9 +355,10 @@ public sealed partial class FaultService
 
     private void ChooseLanes()
     {
+        _bulkJoins = _flight.Joins;
         for (int cause = 0; cause < _laneFor.Length; cause++)
         {
-            int preferred = _transfer.LaneFor((Cause)cause);
+            int preferred = _transfer.LaneFor(_bulkJoins ? Cause.Demand : (Cause)cause);
             _laneFor[cause] = _laneUp[preferred] ? preferred : Array.IndexOf(_laneUp, true);
         }
     }

@@ -4,7 +4,8 @@ namespace Testbed.Core;
 /// How many bytes of prefetch and background may be in flight, adapted to what the way to the source carries: the
 /// bandwidth-delay product, measured from requests and arrivals, and what may queue up beyond it. A fault behind that queue on
 /// the same lane then waits for <see cref="TransferOptions.QueueBound"/> at most. The estimators are BBR's (Cardwell et al.,
-/// CACM 2017): the highest rate of the last rounds, and the least round trip of the last seconds.
+/// CACM 2017): the highest rate of the last rounds, and the least round trip of the last seconds; so is the start, in which
+/// twice as much as was measured may be in flight until the rate stops growing.
 /// </summary>
 internal sealed class FlightControl
 {
@@ -12,6 +13,8 @@ internal sealed class FlightControl
     public const long LittlePages = 16;
 
     private const int Rounds = 8;
+    private const int StaleRounds = 3;
+    private const double Growth = 1.25;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
     private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
 
@@ -24,6 +27,13 @@ internal sealed class FlightControl
     private Instant _roundBegan;
     private long _roundBytes;
     private bool _inRound;
+
+    // Rounds since a fault made bulk wait: those before say little about the way.
+    private int _calmRounds;
+
+    // The rate when it last grew (or less, where it fell since), and for how many rounds it has not: the way is full after some.
+    private double _grown;
+    private int _stale;
     private long _ceiling;
     private long _window;
     private Duration _roundTrip;
@@ -42,6 +52,13 @@ internal sealed class FlightControl
     /// <summary>The largest single request, in pages: so small that a few are in flight together.</summary>
     public long RequestPages { get; private set; }
 
+    /// <summary>Whether bulk is to share demand's lane: unless what was measured lately, while bulk had its way, says that the way limits, and
+    /// not the processors at its ends.</summary>
+    public bool Joins => !_transfer.JoinAbove.IsUnlimited && (_calmRounds < Rounds || _rate * 1e9 >= _transfer.JoinAbove.BytesPerSecond);
+
+    /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
+    public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
+
     private long Floor => Math.Min(_transfer.MinInFlight, _transfer.MaxInFlight) >> PageNumber.Shift;
 
     /// <summary>A thread waits: bulk makes way, and comes back as pages arrive without one, twice as much with every round.</summary>
@@ -50,6 +67,7 @@ internal sealed class FlightControl
         if (!_transfer.AdaptFlight)
             return;
         _window = Floor;
+        _calmRounds = _stale = 0;
         Apply();
     }
 
@@ -78,6 +96,7 @@ internal sealed class FlightControl
         if (!_inRound || round < (_roundTrip > ShortestRound ? _roundTrip : ShortestRound))
             return;
         _rates[_round++ % Rounds] = (double)_roundBytes / round.Nanoseconds;
+        _calmRounds++;
         (_roundBegan, _roundBytes) = (now, 0);
         _rate = 0;
         foreach (double rate in _rates)
@@ -87,6 +106,9 @@ internal sealed class FlightControl
 
     private void Measured(Instant now, Duration roundTrip)
     {
+        // What waits that long in a queue says that the way is full, before the rate does.
+        if (roundTrip.Nanoseconds > (_roundTrip.Nanoseconds * 5 / 4) + _transfer.QueueBound.Nanoseconds)
+            _stale = StaleRounds;
         if (_roundTrip > Duration.Zero && roundTrip > _roundTrip && now - _roundTripSeen < RoundTripLife)
             return;
         (_roundTrip, _roundTripSeen) = (roundTrip, now);
@@ -94,7 +116,10 @@ internal sealed class FlightControl
 
     private void Adapt()
     {
-        long bytes = (long)(_rate * (_roundTrip + _transfer.QueueBound).Nanoseconds);
+        (_grown, _stale) = _rate > _grown * Growth ? (_rate, 0) : (Math.Min(_rate, _grown), _stale + 1);
+        // As long as the rate grows, twice as much as it needs: by less it would grow by a few per cent a round where round trips are long.
+        Duration queue = _stale < StaleRounds && _roundTrip > _transfer.QueueBound ? _roundTrip : _transfer.QueueBound;
+        long bytes = (long)(_rate * (_roundTrip + queue).Nanoseconds);
         _ceiling = Math.Clamp(bytes >> PageNumber.Shift, Floor, _transfer.MaxInFlight >> PageNumber.Shift);
     }
 

@@ -180,9 +180,12 @@ public sealed class LazyPagesDaemon : IDisposable
         _images.Dispose();
     }
 
-    /// <summary>A lane of its own for bulk has a thread of its own, which is worth it where there is a CPU for it: on two, with the program and its
-    /// clients beside it, one queue brings everything in in half the time (measured; bulk is kept short in it).</summary>
-    private static TransferOptions Adaptive => TransferOptions.Adaptive with { Lanes = Environment.ProcessorCount < 4 ? 1 : 2 };
+    /// <summary>A lane of its own for bulk lets demand pass it by, but has a thread of its own. On two processors, with the program and its clients
+    /// beside it, that is worth it over a link that is slower than they are; else one queue brings everything in in half the time (measured).</summary>
+    private static TransferOptions Adaptive => TransferOptions.Adaptive with
+    {
+        JoinAbove = Environment.ProcessorCount < 4 ? new ByteRate(300e6) : ByteRate.Unlimited,
+    };
 
     private void Log(int level, string line) => _options.Log(level, line);
 

@@ -8,7 +8,7 @@ namespace Benchmarks;
 /// <c>dotnet run -c Release --project tests/Benchmarks -- speed</c> measures replay in half a minute, <c>server</c>
 /// the page server beside CRIU's in two; with other arguments
 /// (<c>--filter '*'</c>) BenchmarkDotNet does it thoroughly. <c>linear</c> replays 10^5 to 10^8 touches (4 GB of memory).
-/// <c>daemon fault</c> (as root; also <c>busy</c>, <c>bulk</c>, <c>link</c>, <c>size</c>, <c>start</c>) holds our lazy-pages daemon against minimal programs in C.
+/// <c>daemon fault</c> (as root; also <c>busy</c>, <c>bulk</c>, <c>link</c>, <c>size</c>, <c>idle</c>, <c>start</c>) holds our lazy-pages daemon against minimal programs in C.
 /// </summary>
 [System.Runtime.Versioning.SupportedOSPlatform("linux")]
 public static class Program

@@ -14,7 +14,7 @@ public static class DaemonBenchmark
     private static string[]? s_testbed;
 
     /// <summary>Runs one of them.</summary>
-    /// <param name="name">fault, busy, bulk, link, size or start.</param>
+    /// <param name="name">fault, busy, bulk, link, size, idle or start.</param>
     /// <param name="rounds">How often each peer runs.</param>
     /// <param name="output">Gets the tables.</param>
     /// <param name="scale">Divides the sizes, for a quick look with the program beside us.</param>
@@ -39,11 +39,14 @@ public static class DaemonBenchmark
             case "size":
                 Size(rounds, output, scale);
                 break;
+            case "idle":
+                Idle(rounds, output, scale);
+                break;
             case "start":
                 StartUp.Run(rounds, output);
                 break;
             default:
-                throw new BadInputException($"daemon {name}: expected fault, busy, bulk, link, size or start");
+                throw new BadInputException($"daemon {name}: expected fault, busy, bulk, link, size, idle or start");
         }
     }
 
@@ -104,7 +107,7 @@ public static class DaemonBenchmark
     private static void Size(int rounds, TextWriter output, int scale)
     {
         const int Touches = 16_384;
-        foreach (int megabytes in new[] { 256, 1024, 4096, 12_288 })
+        foreach (int megabytes in new[] { 256, 1024, 4096, 12_288, 16_384 })
         {
             int pages = megabytes * 256 / scale;
             using var world = new DaemonWorld(pages, pages / (Touches / scale), testbed: s_testbed);
@@ -114,6 +117,16 @@ public static class DaemonBenchmark
                 ("ours", () => world.Restore(world.Ours("--policy", "demand"), touching, 0, 1)),
             ]);
         }
+    }
+
+    /// <summary>A process that touches little, for a short time and for a long one: what the daemon used more in the long one, idleness cost.</summary>
+    private static void Idle(int rounds, TextWriter output, int scale)
+    {
+        using var world = new DaemonWorld(65_536 / scale, testbed: s_testbed);
+        Compare("11 touches, a second apart or a millisecond", rounds, output, [
+            ("ours, 10 s", () => world.Restore(world.Ours("--policy", "demand"), ["-t", "11", "-g", $"{1_000_000 / scale}"])),
+            ("ours, 10 ms", () => world.Restore(world.Ours("--policy", "demand"), ["-t", "11", "-g", "1000"])),
+        ]);
     }
 
     private static void Compare(string title, int rounds, TextWriter output, (string Name, Func<Seen> Run)[] peers)

@@ -1,0 +1,56 @@
+using NUnit.Framework;
+using Testbed.Core;
+using Testbed.Policies;
+using Testbed.Replay;
+
+namespace Replay.Tests;
+
+/// <summary>
+/// The transfer of a daemon over links of all kinds: all memory comes in the background, while a thread touches a random page every 2 ms.
+/// </summary>
+[TestFixture]
+public sealed class AdaptiveTransferTests
+{
+    private const int Pages = 262_144;
+
+    /// <summary>Two processors: bulk begins in demand's lane, and leaves it when the link turns out to be slow.</summary>
+    private static readonly TransferOptions s_small = TransferOptions.Adaptive with { JoinAbove = new ByteRate(300e6) };
+
+    /// <summary>A lane of its own lets demand pass bulk by; in one queue it waits behind what the adapted flight lets queue up. What the
+    /// reference host can take in is 8 Gbit/s.</summary>
+    [TestCase(1e9, 1, 2, 0.95, 2)]
+    [TestCase(1e9, 5, 2, 0.95, 2)]
+    [TestCase(1e9, 20, 2, 0.95, 2)]
+    [TestCase(2e8, 1, 2, 0.95, 2)]
+    [TestCase(1e10, 1, 2, 0.75, 2)]
+    [TestCase(1e9, 1, 1, 0.95, 3)]
+    [TestCase(1e9, 20, 1, 0.95, 5)]
+    public void Bulk_fills_the_link_and_hardly_delays_demand(double bits, double roundTrip, int lanes, double share, double delay)
+    {
+        var link = new LinkParameters(ByteRate.FromBitsPerSecond(bits), Duration.FromMilliseconds(roundTrip));
+        RunResult run = Simulation.Run(Touches(), new ReplayOptions(PolicyCatalog.Parse("demand + criu"), link, "link")
+        {
+            Costs = HostCosts.Reference,
+            Transfer = s_small with { Lanes = lanes },
+        });
+        // The second half: the first tenth of a second belongs to the program, and then it has to learn what the link is.
+        double rate = link.Rate.TimeFor((long)Pages * PageNumber.Size / 2).Seconds / (run.TimeToResidency(1)!.Value - run.TimeToResidency(0.5)!.Value).Seconds;
+        Duration p99 = run.LatencyQuantile(0.99);
+        TestContext.Out.WriteLine($"{bits / 1e9} Gbit/s, {roundTrip} ms, {lanes} lanes: {rate:P1} of the link, demand p50 {run.LatencyQuantile(0.5)}, p99 {p99}, {run.Latencies.Count} waits, all in {run.TimeToResidency(1)!.Value - Instant.Zero}");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(rate, Is.GreaterThan(share));
+            Assert.That(p99, Is.LessThan(link.RoundTrip + Duration.FromMilliseconds(delay)));
+        }
+    }
+
+    private static ReplayWorkload Touches()
+    {
+        var random = new Random(1);
+        var range = new PageRange(new PageNumber(16), Pages);
+        var image = new MemoryImage([new MemoryArea(range, "", 3)], [range]);
+        uint[] order = [.. Enumerable.Range(0, Pages).Select(i => (uint)i)];
+        random.Shuffle(order);
+        return new ReplayWorkload("touches", image, [new TouchSequence(order, [.. order.Select(_ => 2_000_000L)], [.. order.Select(_ => false)])]);
+    }
+}
