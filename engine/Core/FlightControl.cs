@@ -16,6 +16,7 @@ internal sealed class FlightControl
     private const int StaleRounds = 3;
     private const double Growth = 1.25;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
+    private static readonly Duration LongRoundTrip = Duration.FromMicroseconds(500);
     private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
 
     private readonly TransferOptions _transfer;
@@ -52,9 +53,10 @@ internal sealed class FlightControl
     /// <summary>The largest single request, in pages: so small that a few are in flight together.</summary>
     public long RequestPages { get; private set; }
 
-    /// <summary>Whether bulk is to share demand's lane: unless what was measured lately, while bulk had its way, says that the way limits, and
-    /// not the processors at its ends.</summary>
-    public bool Joins => !_transfer.JoinAbove.IsUnlimited && (_calmRounds < Rounds || _rate * 1e9 >= _transfer.JoinAbove.BytesPerSecond);
+    /// <summary>Whether bulk is to share demand's lane: unless the way limits, and not the processors at its ends. What was measured lately, while
+    /// bulk had its way, says so; until there is enough of that, a long round trip.</summary>
+    public bool Joins => !_transfer.JoinAbove.IsUnlimited
+        && (_calmRounds < Rounds ? _roundTrip < LongRoundTrip : _rate * 1e9 >= _transfer.JoinAbove.BytesPerSecond);
 
     /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
     public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
