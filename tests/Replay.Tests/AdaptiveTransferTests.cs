@@ -22,7 +22,7 @@ public sealed class AdaptiveTransferTests
     [TestCase(1e9, 5, 2, 0.95, 2)]
     [TestCase(1e9, 20, 2, 0.95, 2)]
     [TestCase(2e8, 1, 2, 0.95, 2)]
-    [TestCase(1e10, 1, 2, 0.75, 2)]
+    [TestCase(1e10, 1, 2, 0.75, 3)]
     [TestCase(1e9, 1, 1, 0.95, 3)]
     [TestCase(1e9, 20, 1, 0.95, 5)]
     public void Bulk_fills_the_link_and_hardly_delays_demand(double bits, double roundTrip, int lanes, double share, double delay)
