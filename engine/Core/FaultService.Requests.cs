@@ -168,10 +168,10 @@ public sealed partial class FaultService
         AddressSpace space = slot.Space!;
         if (_transfer.AdaptFlight)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
-        foreach (ref PendingFault p in Pending)
+        foreach (ref readonly PendingFault p in Pending)
         {
             if (p.IsFor(space, index, range.Count))
-                p.Arrived = _now;
+                _records[p.Record].Arrived = _now;
         }
         Install(id, ref slot, index, range);
     }
@@ -273,7 +273,7 @@ public sealed partial class FaultService
     private void FinishInstall(int id, ref RequestSlot slot, long index, PageRange dump)
     {
         AddressSpace space = slot.Space!;
-        space.Map.SetRange(index, dump.Count, PageState.Resident);
+        space.Map.Install(index, dump.Count);
         _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
         if (_pendingCount > 0)
             Resolve(space, index, dump.Count);
@@ -340,9 +340,9 @@ public sealed partial class FaultService
     {
         for (int i = 0; i < _pendingCount; i++)
         {
-            (AddressSpace space, long index) = (_spaces[_pending[i].Space], _pending[i].Index);
+            (AddressSpace space, long index) = (Space(_pending[i].Space), _pending[i].Index);
             if (index >= 0 && space.Map[index] == PageState.Lazy)
-                RequestDemand(space, index, _pending[i].Page);
+                RequestDemand(space, index, _records[_pending[i].Record].Page);
         }
     }
 

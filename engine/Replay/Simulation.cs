@@ -69,7 +69,7 @@ public sealed class Simulation : IServiceObserver
     private ServiceEvent _outcome = new(ServiceEventKind.InstallOutcome, Instant.Zero, 0, default);
     private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
-    private long _sumOfEnds;
+    private long _sumOfEnds, _thinking;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -120,19 +120,7 @@ public sealed class Simulation : IServiceObserver
         Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
         return _metrics.ToResult(
             _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
-            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, Waiting(), _options.Bound);
-    }
-
-    /// <summary>A thread waits when it does not think.</summary>
-    private Duration Waiting()
-    {
-        long thinking = 0;
-        foreach (TouchSequence touches in _workload.Threads)
-        {
-            foreach (long think in touches.Think)
-                thinking += Math.Max(0, think - _thinkSaved);
-        }
-        return new Duration(_sumOfEnds - thinking);
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, new Duration(_sumOfEnds - _thinking), _options.Bound);
     }
 
     /// <summary>The next thousand events; false when there are no more. Not all: a method that is called again is compiled again, with
@@ -235,7 +223,13 @@ public sealed class Simulation : IServiceObserver
         return false;
     }
 
-    private long ThinkBefore(in ThreadState state) => Math.Max(0, state.Think[state.Cursor] - _thinkSaved);
+    /// <summary>How long a thread thinks before the touch at its cursor; asked once for each. When it does not think, it waits.</summary>
+    private long ThinkBefore(in ThreadState state)
+    {
+        long think = Math.Max(0, state.Think[state.Cursor] - _thinkSaved);
+        _thinking += think;
+        return think;
+    }
 
     /// <summary>The daemon takes in what reached it.</summary>
     private void Receive(SimEventKind kind, int a, int pages)
@@ -270,14 +264,8 @@ public sealed class Simulation : IServiceObserver
     /// <summary>The daemon is free again, unless something came while it worked: that comes first.</summary>
     private void FreeDaemon()
     {
-        while (true)
+        while (_events.NextTime > _daemonTime)
         {
-            if (_events.NextTime <= _daemonTime)
-            {
-                _daemonBusy = true;
-                _events.SetDaemonFree(_daemonTime);
-                return;
-            }
             if (_daemonQueue.Count > 0)
             {
                 (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
@@ -290,12 +278,14 @@ public sealed class Simulation : IServiceObserver
             }
             else
             {
-                break;
+                _daemonBusy = false;
+                if (_events.TryTakeLink(out long start))
+                    RunLink(start);
+                return;
             }
         }
-        _daemonBusy = false;
-        if (_events.TryTakeLink(out long start))
-            RunLink(start);
+        _daemonBusy = true;
+        _events.SetDaemonFree(_daemonTime);
     }
 
     /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile. There is no
@@ -318,7 +308,8 @@ public sealed class Simulation : IServiceObserver
                     DaemonLong(commands[i..]);
                     return;
                 }
-                commands = Put(command);
+                Put(command);
+                commands = _service.Handle(_outcome);
                 i = -1;
             }
         }
@@ -346,13 +337,15 @@ public sealed class Simulation : IServiceObserver
             ServiceCommand command = _todo[i];
             if (command.Kind == CommandKind.Request)
                 Send(command);
-            else if (IsInstall(command))
-                _todo.AddRange(Put(command));
+            if (!IsInstall(command))
+                continue;
+            Put(command);
+            _todo.AddRange(_service.Handle(_outcome));
         }
     }
 
-    /// <summary>Installs, or makes zero pages, and tells the service.</summary>
-    private ReadOnlySpan<ServiceCommand> Put(in ServiceCommand command)
+    /// <summary>Installs, or makes zero pages; what came of it, the service is to be told.</summary>
+    private void Put(in ServiceCommand command)
     {
         bool zero = command.Kind == CommandKind.Zero;
         PageRange range = command.Range;
@@ -364,7 +357,6 @@ public sealed class Simulation : IServiceObserver
         _outcome.Range = range;
         _outcome.Request = zero ? -1 : command.Request;
         _outcome.Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed;
-        return _service.Handle(_outcome);
     }
 
     /// <summary>Run-time and dump addresses are one here: nothing is remapped.</summary>
