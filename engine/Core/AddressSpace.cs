@@ -45,6 +45,9 @@ internal struct RequestSlot
     public int Lane;
     public Instant Requested;
 
+    /// <summary>When the pages came in that came last.</summary>
+    public Instant Arrived;
+
     /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
 

@@ -168,12 +168,11 @@ public sealed partial class FaultService
         AddressSpace space = slot.Space!;
         if (_transfer.AdaptFlight)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
-        foreach (ref readonly PendingFault p in Pending)
-        {
-            if (p.IsFor(space, index, range.Count))
-                _records[p.Record].Arrived = _now;
-        }
-        Install(id, ref slot, index, range);
+        slot.Arrived = _now;
+        if (range.Count == 1 && space.IsAlive && space.Map[index] == PageState.InFlight)
+            Emit(CommandKind.Install, space, id, space.Remaps.ToRun(range), range.Start);
+        else
+            Install(id, ref slot, index, range);
     }
 
     /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
@@ -276,7 +275,7 @@ public sealed partial class FaultService
         space.Map.Install(index, dump.Count);
         _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
         if (_pendingCount > 0)
-            Resolve(space, index, dump.Count);
+            Resolve(space, index, dump.Count, slot.Arrived);
         Close(id, ref slot, dump.Count);
     }
 

@@ -270,14 +270,14 @@ public sealed partial class FaultService
 
     private Span<PendingFault> Pending => _pending.AsSpan(0, _pendingCount);
 
-    /// <summary>The threads that waited for these pages run again.</summary>
-    private void Resolve(AddressSpace space, long index, long count)
+    /// <summary>The threads that waited for these pages, which came in at <paramref name="arrived"/>, run again.</summary>
+    private void Resolve(AddressSpace space, long index, long count, Instant arrived)
     {
         Span<PendingFault> pending = Pending;
         for (int i = pending.Length - 1; i >= 0; i--)
         {
             if (pending[i].IsFor(space, index, count))
-                Resolve(i);
+                Resolve(i, arrived);
         }
     }
 
@@ -287,15 +287,14 @@ public sealed partial class FaultService
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
             if (_pending[i].Space == space.Id && _pending[i].RunPage == run)
-                Resolve(i);
+                Resolve(i, Instant.Zero);
         }
     }
 
-    private void Resolve(int pending)
+    private void Resolve(int pending, Instant arrived)
     {
         ref FaultRecord fault = ref _records[_pending[pending].Record];
-        fault.Requested = Instant.Max(fault.Read, fault.Requested);
-        fault.Arrived = Instant.Max(fault.Requested, fault.Arrived);
+        fault.Arrived = Instant.Max(fault.Requested, arrived);
         fault.Resolved = _now;
         _observer.OnResolved(fault);
         RemovePending(pending);

@@ -39,6 +39,9 @@ public sealed class LinkScheduler
     private Duration _timed;
     private int _turn;
 
+    // The lane of the reply that was queued last: mostly it is the only one.
+    private int _latest;
+
     /// <summary>Lanes take turns every <paramref name="quantum"/> bytes.</summary>
     public LinkScheduler(LinkParameters link, int lanes, long quantum = 16 * 1024)
     {
@@ -52,6 +55,7 @@ public sealed class LinkScheduler
     public void Enqueue(int lane, int tag, long bytes, Instant now)
     {
         _queued++;
+        _latest = lane;
         ref Lane queue = ref _lanes[lane];
         if (queue.First.Ready != Instant.Never)
         {
@@ -85,19 +89,29 @@ public sealed class LinkScheduler
             departure = default;
             return false;
         }
-        int lane = _turn;
-        while (_lanes[lane].First.Ready > start)
-            lane = Next(lane);
+        int lane = LaneReadyAt(start);
         _turn = Next(lane);
-        ref Reply reply = ref _lanes[lane].First;
+        ref Lane queue = ref _lanes[lane];
+        ref Reply reply = ref queue.First;
         long bytes = Math.Min(_quantum, reply.Bytes);
         _free = start + TimeFor(bytes);
         bool last = bytes == reply.Bytes;
         departure = new Departure(lane, reply.Tag, bytes, last, _free + _link.RoundTrip);
         reply.Bytes -= bytes;
         if (last)
-            RemoveFirst(ref _lanes[lane]);
+            RemoveFirst(ref queue);
         return true;
+    }
+
+    /// <summary>The lane whose turn it is.</summary>
+    private int LaneReadyAt(Instant start)
+    {
+        if (_queued == 1 && _lanes[_latest].First.Ready <= start)
+            return _latest;
+        int lane = _turn;
+        while (_lanes[lane].First.Ready > start)
+            lane = Next(lane);
+        return lane;
     }
 
     private void RemoveFirst(ref Lane lane)

@@ -104,11 +104,11 @@ internal sealed class EventQueue
         (_thread, _threadOrder, _firstThread) = (time, order, thread);
     }
 
-    /// <summary>Takes the link's moment, if that is before all others.</summary>
+    /// <summary>Takes the link's moment, if that is before all others; the daemon has none.</summary>
     public bool TryTakeLink(out long time)
     {
         time = _link;
-        if (time >= Math.Min(_daemon, Math.Min(_thread, _arrival)))
+        if (time >= _thread || time >= _arrival)
             return false;
         _link = Never;
         return true;

@@ -129,17 +129,26 @@ public sealed class Simulation : IServiceObserver
     {
         for (int i = 0; i < 1000; i++)
         {
-            switch (_events.Next(out long time, out int a, out int pages))
-            {
-                case SimEventKind.Thread: RunThread(a, time); break;
-                case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); break;
-                case SimEventKind.Arrival: ToDaemon(SimEventKind.Arrival, time, a, pages); break;
-                case SimEventKind.Link: RunLink(time); break;
-                case SimEventKind.DaemonFree: FreeDaemon(); break;
-                default: return false;
-            }
+            SimEventKind kind = _events.Next(out long time, out int a, out int pages);
+            if (kind == SimEventKind.Arrival)
+                ToDaemon(SimEventKind.Arrival, time, a, pages);
+            else if (kind == SimEventKind.Thread)
+                RunThread(a, time);
+            else if (!RunOther(kind, time, a))
+                return false;
         }
         return true;
+    }
+
+    private bool RunOther(SimEventKind kind, long time, int a)
+    {
+        switch (kind)
+        {
+            case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); return true;
+            case SimEventKind.Link: RunLink(time); return true;
+            case SimEventKind.DaemonFree: FreeDaemon(); return true;
+            default: return false;
+        }
     }
 
     private void ToDaemon(SimEventKind kind, long time, int a, int pages)
@@ -226,7 +235,9 @@ public sealed class Simulation : IServiceObserver
     /// <summary>How long a thread thinks before the touch at its cursor; asked once for each. When it does not think, it waits.</summary>
     private long ThinkBefore(in ThreadState state)
     {
-        long think = Math.Max(0, state.Think[state.Cursor] - _thinkSaved);
+        long think = state.Think[state.Cursor] - _thinkSaved;
+        // At least zero, without a branch that is as good as random.
+        think &= ~(think >> 63);
         _thinking += think;
         return think;
     }
