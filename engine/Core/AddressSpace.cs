@@ -77,5 +77,5 @@ internal struct PendingFault
 
     /// <summary>Whether it is one of these pages that is waited for.</summary>
     public readonly bool IsFor(AddressSpace space, long index, long count) =>
-        (ulong)(Index - index) < (ulong)count && Space == space.Id;
+        (ulong)(Index - index) < (ulong)count & Space == space.Id;
 }

@@ -114,7 +114,7 @@ public sealed partial class FaultService
         _commandCount = 0;
         _now = e.Time;
         // What comes in is news for the background only when it waits for room.
-        if (e.Kind is not ServiceEventKind.Idle && _hasBackground)
+        if (_hasBackground && e.Kind is not ServiceEventKind.Idle)
             _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
         switch (e.Kind)
         {
@@ -179,7 +179,7 @@ public sealed partial class FaultService
                 Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
                 break;
         }
-        if (state == PageState.Resident || _draining || _held || !space.HasProposals)
+        if (!space.HasProposals || state == PageState.Resident || _draining || _held)
             return;
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
@@ -259,8 +259,10 @@ public sealed partial class FaultService
     /// <summary>The last takes its place.</summary>
     private void RemovePending(int i)
     {
+        if (i == --_pendingCount)
+            return;
         ref PendingFault removed = ref _pending[i];
-        ref PendingFault last = ref _pending[--_pendingCount];
+        ref PendingFault last = ref _pending[_pendingCount];
         removed.Index = last.Index;
         removed.RunPage = last.RunPage;
         removed.Space = last.Space;
@@ -274,7 +276,20 @@ public sealed partial class FaultService
     private void Resolve(AddressSpace space, long index, long count, Instant arrived)
     {
         Span<PendingFault> pending = Pending;
-        for (int i = pending.Length - 1; i >= 0; i--)
+        // Which one it is, is as good as random: no branch depends on it as long as it is one.
+        (int waiting, int which) = (0, 0);
+        for (int i = 0; i < pending.Length; i++)
+        {
+            int one = pending[i].IsFor(space, index, count) ? 1 : 0;
+            waiting += one;
+            which |= i & -one;
+        }
+        if (waiting == 1)
+        {
+            Resolve(which, arrived);
+            return;
+        }
+        for (int i = pending.Length - 1; i >= 0 && waiting > 0; i--)
         {
             if (pending[i].IsFor(space, index, count))
                 Resolve(i, arrived);

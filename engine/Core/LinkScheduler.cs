@@ -77,6 +77,9 @@ public sealed class LinkScheduler
         FindEarliest();
     }
 
+    /// <summary>Whether nothing is queued.</summary>
+    public bool IsEmpty => _queued == 0;
+
     /// <summary>When <see cref="TryDepart"/> will next succeed; Never when nothing is queued.</summary>
     public Instant NextStart => Instant.Max(_earliest, _free);
 

@@ -79,9 +79,8 @@ internal sealed class EventQueue
     /// <summary>Pages of a request reach the daemon then: never before those that were told of earlier.</summary>
     public void PushArrival(long time, int request, int pages)
     {
-        if (_ringCount == _ring.Length)
-            GrowRing();
-        ref Entry entry = ref _ring[(_ringHead + _ringCount) & (_ring.Length - 1)];
+        Entry[] ring = _ringCount == _ring.Length ? GrowRing() : _ring;
+        ref Entry entry = ref ring[(_ringHead + _ringCount) & (ring.Length - 1)];
         entry.Time = time;
         entry.Order = Order(SimEventKind.Arrival);
         entry.A = request;
@@ -241,12 +240,13 @@ internal sealed class EventQueue
         return (four[0] == time ? 1u : 0) | (four[1] == time ? 2u : 0) | (four[2] == time ? 4u : 0) | (four[3] == time ? 8u : 0);
     }
 
-    private void GrowRing()
+    private Entry[] GrowRing()
     {
         var larger = new Entry[_ring.Length * 2];
         for (int i = 0; i < _ringCount; i++)
             larger[i] = _ring[(_ringHead + i) & (_ring.Length - 1)];
         (_ring, _ringHead) = (larger, 0);
+        return larger;
     }
 
     private struct Entry

@@ -358,15 +358,28 @@ public sealed class Simulation : IServiceObserver
     /// <summary>Installs, or makes zero pages; what came of it, the service is to be told.</summary>
     private void Put(in ServiceCommand command)
     {
-        bool zero = command.Kind == CommandKind.Zero;
         PageRange range = command.Range;
-        _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds
-            + (zero || _open[command.Request].IsDemand || SomebodyWaits(range) ? _costs.InstallWake.Nanoseconds : 0);
-        // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
-        bool present = zero && _map.TryIndex(range.Start, out long index) && _map[index] == PageState.Resident;
-        _outcome.Time = new Instant(_daemonTime);
+        _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds;
         _outcome.Range = range;
-        _outcome.Request = zero ? -1 : command.Request;
+        if (command.Kind == CommandKind.Zero)
+        {
+            PutZero(range.Start);
+            return;
+        }
+        if (_open[command.Request].IsDemand || SomebodyWaits(range))
+            _daemonTime += _costs.InstallWake.Nanoseconds;
+        _outcome.Time = new Instant(_daemonTime);
+        _outcome.Request = command.Request;
+        _outcome.Outcome = InstallOutcome.Installed;
+    }
+
+    private void PutZero(PageNumber page)
+    {
+        _daemonTime += _costs.InstallWake.Nanoseconds;
+        // It came in since the fault was queued: the kernel says that it is there.
+        bool present = _map.TryIndex(page, out long index) && _map[index] == PageState.Resident;
+        _outcome.Time = new Instant(_daemonTime);
+        _outcome.Request = -1;
         _outcome.Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed;
     }
 
@@ -407,6 +420,8 @@ public sealed class Simulation : IServiceObserver
             _lastDeparture = d.Due.Nanoseconds;
             _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
             _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes >> PageNumber.Shift));
+            if (_link.IsEmpty)
+                return;
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }
