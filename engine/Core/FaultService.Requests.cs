@@ -40,7 +40,7 @@ public sealed partial class FaultService
         slot.Lane = lane;
         slot.Open = count;
         slot.Requested = _now;
-        if (_transfer.AdaptFlight)
+        if (_adapts)
             _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
@@ -93,9 +93,9 @@ public sealed partial class FaultService
     {
         if (cause == Cause.Background && IsExcluded)
             return 0;
+        long room = Limit(cause) - _inFlightPages[(int)cause];
         // What is adapted to the link is for both together, and prefetch comes first.
-        long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
-        return Limit(cause) - _inFlightPages[(int)cause] - others;
+        return _adapts && cause == Cause.Background ? room - _inFlightPages[(int)Cause.Prefetch] : room;
     }
 
     /// <summary>How much of a cause may be in flight now, in pages.</summary>
@@ -103,10 +103,10 @@ public sealed partial class FaultService
     {
         // In one queue with demand, bulk makes way as long as the program comes to life, but for a little: a wait may be open that nobody
         // waits in any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.
-        if (_transfer.AdaptFlight && _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand))
-            return Math.Min(_flight.Pages, FlightControl.LittlePages);
-        return _flight.Pages;
+        return _adapts && MakesWay(cause) ? Math.Min(_flight.Pages, FlightControl.LittlePages) : _flight.Pages;
     }
+
+    private bool MakesWay(Cause cause) => _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand);
 
     /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
     private bool IsCourteous => _now - _released < _transfer.Courtesy;
@@ -166,7 +166,7 @@ public sealed partial class FaultService
         if (index < 0)
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
-        if (_transfer.AdaptFlight)
+        if (_adapts)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
         slot.Arrived = _now;
         if (range.Count == 1 && space.IsAlive && space.Map[index] == PageState.InFlight)

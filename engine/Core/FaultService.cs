@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Testbed.Core;
 
 /// <summary>
@@ -7,6 +9,7 @@ namespace Testbed.Core;
 public sealed partial class FaultService
 {
     private readonly TransferOptions _transfer;
+    private readonly bool _adapts;
     private readonly Func<PageMap, IPolicy> _newPolicy;
     private readonly IServiceObserver _observer;
     private readonly List<AddressSpace> _spaces = [];
@@ -45,6 +48,7 @@ public sealed partial class FaultService
         if (transfer.Lanes < 1 || transfer.MaxRequest < PageNumber.Size || transfer.MaxInFlight < PageNumber.Size)
             throw new BadInputException($"transfer: lanes={transfer.Lanes}, maxRequest={transfer.MaxRequest}, maxInFlight={transfer.MaxInFlight}; expected at least 1 lane and 4096 bytes each");
         (_transfer, _newPolicy, _observer, _held) = (transfer, newPolicy, observer, held);
+        _adapts = transfer.AdaptFlight;
         _flight = new FlightControl(transfer);
         _laneUp = new bool[transfer.Lanes];
     }
@@ -189,7 +193,7 @@ public sealed partial class FaultService
 
     private void MakeWay()
     {
-        if (_transfer.AdaptFlight && IsCourteous)
+        if (_adapts && IsCourteous)
             _flight.OnFault();
     }
 
@@ -257,6 +261,7 @@ public sealed partial class FaultService
     }
 
     /// <summary>The last takes its place.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void RemovePending(int i)
     {
         if (i == --_pendingCount)
@@ -306,6 +311,7 @@ public sealed partial class FaultService
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Resolve(int pending, Instant arrived)
     {
         ref FaultRecord fault = ref _records[_pending[pending].Record];

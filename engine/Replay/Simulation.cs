@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
 
@@ -260,6 +261,7 @@ public sealed class Simulation : IServiceObserver
         Daemon(_arrived);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void ReceiveFault(int thread)
     {
         ref ThreadState state = ref _threads[thread];
