@@ -13,8 +13,6 @@ internal sealed class FaultTimes
     private const int TimeShift = 10;
     private const int Shift = 13, PartLength = 1 << Shift;
 
-    // A collection moves young objects. Of a run so long that it would move these more than once, they are not to be moved.
-    private const int MovableParts = 32;
     private const uint Apart = uint.MaxValue;
 
     // Of each fault the latency in the lower half, the time in the upper one.
@@ -50,7 +48,7 @@ internal sealed class FaultTimes
 
     private void AddPart(Instant first)
     {
-        _last = GC.AllocateUninitializedArray<ulong>(PartLength, pinned: _parts.Count >= MovableParts);
+        _last = new ulong[PartLength];
         _start = first.Nanoseconds >> TimeShift;
         _parts.Add(_last);
         _starts.Add(_start);
