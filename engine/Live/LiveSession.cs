@@ -233,7 +233,7 @@ public sealed class LiveSession : IDisposable
     {
         null => "the fault service was not started",
         { Failure: { } failure } => $"the fault service failed: {failure.Message}",
-        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.LastLaneError})",
+        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.WhyAway})",
         _ => null,
     };
 
