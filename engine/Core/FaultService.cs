@@ -49,19 +49,17 @@ public sealed partial class FaultService
     /// <summary>A hash over all commands so far, in order.</summary>
     public ulong CommandHash { get; private set; } = 14695981039346656037;
 
-    /// <summary>Whether nothing is away any more, in any address space, and what was asked for is in; of who ended nothing is waited for.</summary>
+    /// <summary>Whether nothing is away any more, in any address space.</summary>
     public bool IsComplete
     {
         get
         {
-            bool anyAlive = false;
             foreach (AddressSpace space in _spaces)
             {
                 if (space.IsAlive && !space.IsServed)
                     return false;
-                anyAlive |= space.IsAlive;
             }
-            return _openRequests == 0 || !anyAlive;
+            return _openRequests == 0;
         }
     }
 

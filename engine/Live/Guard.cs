@@ -13,8 +13,13 @@ internal sealed class Guard : IDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     private readonly DescriptorChannel _channel;
     private readonly LaunchedProgram _program;
+    private readonly Keeper _keeper;
 
-    private Guard(DescriptorChannel channel, LaunchedProgram program) => (_channel, _program) = (channel, program);
+    private Guard(DescriptorChannel channel, LaunchedProgram program)
+    {
+        (_channel, _program, _keeper) = (channel, program, new Keeper(new PidFd(program.Pid)));
+        _channel.Send(GuardProcess.Keeper, 0, _keeper.Process.Fd);
+    }
 
     /// <summary>Starts it for a capture.</summary>
     /// <exception cref="BadInputException">It cannot be started.</exception>
@@ -66,7 +71,11 @@ internal sealed class Guard : IDisposable
     public void Release() => _channel.Send(GuardProcess.Done);
 
     /// <summary>Lets go of it without a word: it does its duty when this process ends.</summary>
-    public void Dispose() => _program.Dispose();
+    public void Dispose()
+    {
+        _keeper.Dispose();
+        _program.Dispose();
+    }
 
     /// <summary>Of a process, and of the threads that it starts from then on.</summary>
     internal static void SetPriority(int pid, ProcessPriorityClass priority)

@@ -136,7 +136,7 @@ public sealed class LazyPagesDaemon : IDisposable
     /// </summary>
     /// <exception cref="BadInputException">The images or the journal cannot be read.</exception>
     /// <exception cref="InvalidOperationException">The service failed.</exception>
-    public static void TakeOver(LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
+    public static void TakeOver(LazyPagesOptions options, SavedDescriptors saved)
     {
         using (ChangeJournal journal = ChangeJournal.Open(options.WorkPath))
         {
@@ -144,7 +144,8 @@ public sealed class LazyPagesDaemon : IDisposable
             options.Log(1, $"the daemon was killed{(journal.Phase == CapturePhase.Serving ? "" : " before it heard that the processes run")}; its guard brings in what is away");
             using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
             var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
-            List<ServedProcess> served = second.Served(saved);
+            saved.Complete(journal.ReadChanges(), children: second.Processes);
+            List<ServedProcess> served = second.Served(saved.All);
             MonotonicClock clock = MonotonicClock.Start();
             // Not at once: it may take its time, and the processes may end meanwhile.
             bool later = false;

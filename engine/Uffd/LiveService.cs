@@ -105,7 +105,7 @@ public sealed partial class LiveService : IDisposable
 
     private string? _lostLane;
 
-    /// <summary>After <see cref="Stop"/>: whether all address spaces were found gone.</summary>
+    /// <summary>Whether all address spaces were found gone. The service's thread's, until <see cref="Stop"/>.</summary>
     public bool NobodyLeft => _targets.Count == 0;
 
     /// <summary>Whether the first target's address space was found gone.</summary>
@@ -284,7 +284,8 @@ public sealed partial class LiveService : IDisposable
         }
         if (_service.WantsIdle)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
-        if (!_complete.IsSet && !_service.IsHeld && _service.IsComplete)
+        // Of who ended nothing is waited for: a server that is cut off does not send it.
+        if (!_complete.IsSet && !_service.IsHeld && (_service.IsComplete || NobodyLeft))
             _complete.Set();
     }
 

@@ -46,7 +46,6 @@ public sealed class LinkTests
             Assert.That(mended.Elapsed, Is.LessThan(TimeSpan.FromSeconds(3)), "not as long again as it was cut");
         }
         Assert.That(check.Result, Is.EqualTo(_tree.Digest));
-        TestContext.Out.WriteLine($"{mended.Elapsed}");
         _tree.AssertAllIsWell();
         RealCriu.Run("kill", ["-TERM", TreeDump.Child(daemon)]);
         TreeDump.AssertEnds(daemon, 0);

@@ -60,7 +60,10 @@ public sealed class LossTests
         Process daemon = _tree.StartDaemon(served: true, null, "--pidfile", "lazy.pid");
         _tree.Succeeds(_tree.RestoreByCriu($"kill -STOP $(cat {_tree.In("lazy.pid")})"));
         RealCriu.Run("kill", ["-KILL", TreeDump.Child(daemon)]);
+        // nsenter stopped itself with its child.
+        RealCriu.Run("kill", ["-CONT", $"{daemon.Id}"]);
         _tree.AssertAllIsWell();
+        _tree.AwaitLog("before it heard that the processes run");
         _tree.AwaitLog("all pages are in");
     }
 
