@@ -1,12 +1,9 @@
 namespace Testbed.Core;
 
 /// <summary>One process's memory: what is where, and the policy that serves it.</summary>
-internal sealed class AddressSpace(int id, int place, PageMap map, RemapTable remaps, IPolicy policy)
+internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPolicy policy)
 {
     public int Id { get; } = id;
-
-    /// <summary>Among all of the service, in the order in which they came.</summary>
-    public int Place { get; } = place;
 
     public PageMap Map { get; } = map;
 
@@ -48,6 +45,9 @@ internal struct RequestSlot
     public int Lane;
     public Instant Requested;
 
+    /// <summary>When the pages came in that came last.</summary>
+    public Instant Arrived;
+
     /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
 
@@ -59,24 +59,23 @@ internal struct RequestSlot
     }
 }
 
-/// <summary>A thread that waits. Without references: with one, a copy costs more than all else that is done to it.</summary>
+/// <summary>A thread that waits: what it is looked up by, apart from the <see cref="FaultRecord"/>, to be small.</summary>
 internal struct PendingFault
 {
-    /// <summary>The place of its address space.</summary>
+    /// <summary>In the page map; -1 when nothing that was dumped is there.</summary>
+    public long Index;
+
+    public PageNumber RunPage;
+
+    /// <summary>The address space.</summary>
     public int Space;
 
     public int Thread;
 
-    /// <summary>In the page map; -1 when nothing that was dumped is there.</summary>
-    public long Index;
-
-    public PageNumber Page;
-    public PageNumber RunPage;
-    public Access Access;
-    public Cause Cause;
-    public Instant Woken, Read, Requested, Arrived;
+    /// <summary>Where its record is.</summary>
+    public int Record;
 
     /// <summary>Whether it is one of these pages that is waited for.</summary>
     public readonly bool IsFor(AddressSpace space, long index, long count) =>
-        (ulong)(Index - index) < (ulong)count && Space == space.Place;
+        (ulong)(Index - index) < (ulong)count & Space == space.Id;
 }

@@ -40,7 +40,7 @@ public sealed partial class FaultService
         slot.Lane = lane;
         slot.Open = count;
         slot.Requested = _now;
-        if (_transfer.AdaptFlight)
+        if (_adapts)
             _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
@@ -93,9 +93,9 @@ public sealed partial class FaultService
     {
         if (cause == Cause.Background && IsExcluded)
             return 0;
+        long room = Limit(cause) - _inFlightPages[(int)cause];
         // What is adapted to the link is for both together, and prefetch comes first.
-        long others = _transfer.AdaptFlight && cause == Cause.Background ? _inFlightPages[(int)Cause.Prefetch] : 0;
-        return Limit(cause) - _inFlightPages[(int)cause] - others;
+        return _adapts && cause == Cause.Background ? room - _inFlightPages[(int)Cause.Prefetch] : room;
     }
 
     /// <summary>How much of a cause may be in flight now, in pages.</summary>
@@ -103,10 +103,10 @@ public sealed partial class FaultService
     {
         // In one queue with demand, bulk makes way as long as the program comes to life, but for a little: a wait may be open that nobody
         // waits in any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.
-        if (_transfer.AdaptFlight && _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand))
-            return Math.Min(_flight.Pages, FlightControl.LittlePages);
-        return _flight.Pages;
+        return _adapts && MakesWay(cause) ? Math.Min(_flight.Pages, FlightControl.LittlePages) : _flight.Pages;
     }
+
+    private bool MakesWay(Cause cause) => _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand);
 
     /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
     private bool IsCourteous => _now - _released < _transfer.Courtesy;
@@ -166,14 +166,13 @@ public sealed partial class FaultService
         if (index < 0)
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
-        if (_transfer.AdaptFlight)
+        if (_adapts)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
-        foreach (ref PendingFault p in Pending)
-        {
-            if (p.IsFor(space, index, range.Count))
-                p.Arrived = _now;
-        }
-        Install(id, ref slot, index, range);
+        slot.Arrived = _now;
+        if (range.Count == 1 && space.IsAlive && space.Map[index] == PageState.InFlight)
+            Emit(CommandKind.Install, space, id, space.Remaps.ToRun(range), range.Start);
+        else
+            Install(id, ref slot, index, range);
     }
 
     /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
@@ -273,10 +272,10 @@ public sealed partial class FaultService
     private void FinishInstall(int id, ref RequestSlot slot, long index, PageRange dump)
     {
         AddressSpace space = slot.Space!;
-        space.Map.SetRange(index, dump.Count, PageState.Resident);
+        space.Map.Install(index, dump.Count);
         _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
         if (_pendingCount > 0)
-            Resolve(space, index, dump.Count);
+            Resolve(space, index, dump.Count, slot.Arrived);
         Close(id, ref slot, dump.Count);
     }
 
@@ -340,9 +339,9 @@ public sealed partial class FaultService
     {
         for (int i = 0; i < _pendingCount; i++)
         {
-            (AddressSpace space, long index) = (_spaces[_pending[i].Space], _pending[i].Index);
+            (AddressSpace space, long index) = (Space(_pending[i].Space), _pending[i].Index);
             if (index >= 0 && space.Map[index] == PageState.Lazy)
-                RequestDemand(space, index, _pending[i].Page);
+                RequestDemand(space, index, _records[_pending[i].Record].Page);
         }
     }
 

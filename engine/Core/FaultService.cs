@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Testbed.Core;
 
 /// <summary>
@@ -7,6 +9,7 @@ namespace Testbed.Core;
 public sealed partial class FaultService
 {
     private readonly TransferOptions _transfer;
+    private readonly bool _adapts;
     private readonly Func<PageMap, IPolicy> _newPolicy;
     private readonly IServiceObserver _observer;
     private readonly List<AddressSpace> _spaces = [];
@@ -20,7 +23,10 @@ public sealed partial class FaultService
     private readonly int[] _laneFor = [-1, -1, -1];
     private ServiceCommand[] _commands = new ServiceCommand[64];
     private int _commandCount;
-    private PendingFault[] _pending = new PendingFault[16];
+
+    // Those that wait, and behind them the ones that are free: the records do not move.
+    private PendingFault[] _pending = [.. Enumerable.Range(0, 16).Select(i => new PendingFault { Record = i })];
+    private FaultRecord[] _records = new FaultRecord[16];
     private int _pendingCount;
     private readonly FlightControl _flight;
     private bool _held;
@@ -42,6 +48,7 @@ public sealed partial class FaultService
         if (transfer.Lanes < 1 || transfer.MaxRequest < PageNumber.Size || transfer.MaxInFlight < PageNumber.Size)
             throw new BadInputException($"transfer: lanes={transfer.Lanes}, maxRequest={transfer.MaxRequest}, maxInFlight={transfer.MaxInFlight}; expected at least 1 lane and 4096 bytes each");
         (_transfer, _newPolicy, _observer, _held) = (transfer, newPolicy, observer, held);
+        _adapts = transfer.AdaptFlight;
         _flight = new FlightControl(transfer);
         _laneUp = new bool[transfer.Lanes];
     }
@@ -87,7 +94,7 @@ public sealed partial class FaultService
         if (Find(id) is not null)
             throw new InvalidOperationException($"address space {id} exists already");
         var map = new PageMap(image);
-        Add(new AddressSpace(id, _spaces.Count, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
+        Add(new AddressSpace(id, map, new RemapTable(), _newPolicy(map)) { NamesThreads = namesThreads });
         return map;
     }
 
@@ -111,7 +118,7 @@ public sealed partial class FaultService
         _commandCount = 0;
         _now = e.Time;
         // What comes in is news for the background only when it waits for room.
-        if (e.Kind is not ServiceEventKind.Idle && _hasBackground)
+        if (_hasBackground && e.Kind is not ServiceEventKind.Idle)
             _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
         switch (e.Kind)
         {
@@ -150,13 +157,13 @@ public sealed partial class FaultService
         if (!space.TryIndex(run, out long index, out PageNumber dump))
         {
             // Registered, but not ours: an area that grew, or was left behind by mremap. It reads as zero.
-            ref PendingFault unknown = ref AddPending(space, e, -1, run, Cause.Zero);
+            ref FaultRecord unknown = ref AddPending(space, e, -1, run, Cause.Zero);
             unknown.Requested = unknown.Arrived = _now;
             Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
             return;
         }
         PageState state = space.Map[index];
-        ref PendingFault fault = ref AddPending(space, e, index, dump, CauseOf(state, space, index));
+        ref FaultRecord fault = ref AddPending(space, e, index, dump, CauseOf(state, space, index));
         switch (state)
         {
             case PageState.Lazy:
@@ -176,7 +183,7 @@ public sealed partial class FaultService
                 Emit(CommandKind.Zero, space, -1, PageRange.Single(run));
                 break;
         }
-        if (state == PageState.Resident || _draining || _held || !space.HasProposals)
+        if (!space.HasProposals || state == PageState.Resident || _draining || _held)
             return;
         _plan.Reset(Allowance(Cause.Prefetch), Allowance(Cause.Background));
         space.Policy.OnFault(new PolicyFault(index, state, e.Thread, e.Access, _now), space.Map, _plan);
@@ -186,7 +193,7 @@ public sealed partial class FaultService
 
     private void MakeWay()
     {
-        if (_transfer.AdaptFlight && IsCourteous)
+        if (_adapts && IsCourteous)
             _flight.OnFault();
     }
 
@@ -197,35 +204,23 @@ public sealed partial class FaultService
         _ => Cause.Zero,
     };
 
-    /// <summary>One entry per thread: a thread that was woken without its page, or went elsewhere in a signal
-    /// handler, faults again; for the same page its wait goes on.</summary>
-    private ref PendingFault AddPending(AddressSpace space, in ServiceEvent e, long index, PageNumber page, Cause cause)
+    private ref FaultRecord AddPending(AddressSpace space, in ServiceEvent e, long index, PageNumber page, Cause cause)
     {
-        Span<PendingFault> pending = Pending;
-        for (int i = 0; i < pending.Length; i++)
-        {
-            ref PendingFault p = ref pending[i];
-            if (p.Thread != e.Thread || p.Space != space.Place)
-                continue;
-            if (p.Index == index && p.Page == page)
-            {
-                p.RunPage = e.Range.Start;
-                return ref p;
-            }
-            if (!space.NamesThreads)
-                continue;
-            RemovePending(i);
-            break;
-        }
+        int known = FindPending(space, e, index, page);
+        if (known >= 0)
+            return ref _records[known];
         if (_pendingCount == _pending.Length)
-            Array.Resize(ref _pending, _pendingCount * 2);
+            GrowPending();
         // Field by field: what was put together on the stack would have to be copied.
-        ref PendingFault fault = ref _pending[_pendingCount++];
-        fault.Space = space.Place;
+        ref PendingFault pending = ref _pending[_pendingCount++];
+        pending.Index = index;
+        pending.RunPage = e.Range.Start;
+        pending.Space = space.Id;
+        pending.Thread = e.Thread;
+        ref FaultRecord fault = ref _records[pending.Record];
+        fault.Space = space.Id;
         fault.Thread = e.Thread;
-        fault.Index = index;
         fault.Page = page;
-        fault.RunPage = e.Range.Start;
         fault.Access = e.Access;
         fault.Cause = cause;
         fault.Woken = e.Woken;
@@ -233,22 +228,76 @@ public sealed partial class FaultService
         return ref fault;
     }
 
+    /// <summary>One entry per thread: a thread that was woken without its page, or went elsewhere in a signal
+    /// handler, faults again; for the same page its wait goes on.</summary>
+    /// <returns>The record of a wait that goes on; -1 when there is none.</returns>
+    private int FindPending(AddressSpace space, in ServiceEvent e, long index, PageNumber page)
+    {
+        Span<PendingFault> pending = Pending;
+        for (int i = 0; i < pending.Length; i++)
+        {
+            ref PendingFault p = ref pending[i];
+            if (p.Thread != e.Thread || p.Space != space.Id)
+                continue;
+            if (p.Index == index && _records[p.Record].Page == page)
+            {
+                p.RunPage = e.Range.Start;
+                return p.Record;
+            }
+            if (!space.NamesThreads)
+                continue;
+            RemovePending(i);
+            break;
+        }
+        return -1;
+    }
+
+    private void GrowPending()
+    {
+        Array.Resize(ref _pending, _pendingCount * 2);
+        Array.Resize(ref _records, _pendingCount * 2);
+        for (int i = _pendingCount; i < _pending.Length; i++)
+            _pending[i].Record = i;
+    }
+
+    /// <summary>The last takes its place.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void RemovePending(int i)
     {
-        if (i != --_pendingCount)
-            _pending[i] = _pending[_pendingCount];
+        if (i == --_pendingCount)
+            return;
+        ref PendingFault removed = ref _pending[i];
+        ref PendingFault last = ref _pending[_pendingCount];
+        removed.Index = last.Index;
+        removed.RunPage = last.RunPage;
+        removed.Space = last.Space;
+        removed.Thread = last.Thread;
+        (removed.Record, last.Record) = (last.Record, removed.Record);
     }
 
     private Span<PendingFault> Pending => _pending.AsSpan(0, _pendingCount);
 
-    /// <summary>The threads that waited for these pages run again.</summary>
-    private void Resolve(AddressSpace space, long index, long count)
+    /// <summary>The threads that waited for these pages, which came in at <paramref name="arrived"/>, run again.</summary>
+    private void Resolve(AddressSpace space, long index, long count, Instant arrived)
     {
         Span<PendingFault> pending = Pending;
-        for (int i = pending.Length - 1; i >= 0; i--)
+        // Which one it is, is as good as random: no branch depends on it as long as it is one.
+        (int waiting, int which) = (0, 0);
+        for (int i = 0; i < pending.Length; i++)
+        {
+            int one = pending[i].IsFor(space, index, count) ? 1 : 0;
+            waiting += one;
+            which |= i & -one;
+        }
+        if (waiting == 1)
+        {
+            Resolve(which, arrived);
+            return;
+        }
+        for (int i = pending.Length - 1; i >= 0 && waiting > 0; i--)
         {
             if (pending[i].IsFor(space, index, count))
-                Resolve(i);
+                Resolve(i, arrived);
         }
     }
 
@@ -257,18 +306,18 @@ public sealed partial class FaultService
     {
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space.Place && _pending[i].RunPage == run)
-                Resolve(i);
+            if (_pending[i].Space == space.Id && _pending[i].RunPage == run)
+                Resolve(i, Instant.Zero);
         }
     }
 
-    private void Resolve(int pending)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void Resolve(int pending, Instant arrived)
     {
-        ref readonly PendingFault p = ref _pending[pending];
-        Instant requested = Instant.Max(p.Read, p.Requested);
-        _observer.OnResolved(new FaultRecord(
-            _spaces[p.Space].Id, p.Thread, p.Page, p.Access, p.Cause,
-            p.Woken, p.Read, requested, Instant.Max(requested, p.Arrived), _now));
+        ref FaultRecord fault = ref _records[_pending[pending].Record];
+        fault.Arrived = Instant.Max(fault.Requested, arrived);
+        fault.Resolved = _now;
+        _observer.OnResolved(fault);
         RemovePending(pending);
     }
 
@@ -293,7 +342,7 @@ public sealed partial class FaultService
     {
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space != space.Place || !run.Contains(_pending[i].RunPage))
+            if (_pending[i].Space != space.Id || !run.Contains(_pending[i].RunPage))
                 continue;
             Emit(CommandKind.Wake, space, -1, PageRange.Single(_pending[i].RunPage));
             RemovePending(i);
@@ -305,7 +354,7 @@ public sealed partial class FaultService
         if (Find(child) is not null)
             throw new InvalidOperationException($"address space {child} exists already");
         PageMap map = parent.Map.Fork();
-        Add(new AddressSpace(child, _spaces.Count, map, parent.Remaps.Fork(), _newPolicy(map))
+        Add(new AddressSpace(child, map, parent.Remaps.Fork(), _newPolicy(map))
         {
             IsAlive = parent.IsAlive,
             NamesThreads = parent.NamesThreads,
@@ -319,7 +368,7 @@ public sealed partial class FaultService
         space.IsAlive = false;
         for (int i = _pendingCount - 1; i >= 0; i--)
         {
-            if (_pending[i].Space == space.Place)
+            if (_pending[i].Space == space.Id)
                 RemovePending(i);
         }
         Emit(CommandKind.Unregister, space, -1, default);
@@ -361,13 +410,21 @@ public sealed partial class FaultService
         CommandKind kind, AddressSpace space, int request, PageRange range,
         PageNumber source = default, int lane = 0, Cause cause = Cause.Demand)
     {
-        if (_commandCount == _commands.Length)
-            Array.Resize(ref _commands, _commandCount * 2);
-        _commands[_commandCount++] = new ServiceCommand(kind, space.Id, request, range, source, lane, cause);
+        (ServiceCommand[] commands, int count, int id) = (_commands, _commandCount, space.Id);
+        if (count == commands.Length)
+            commands = GrowCommands();
+        commands[count] = new ServiceCommand(kind, id, request, range, source, lane, cause);
+        _commandCount = count + 1;
         const ulong prime = 0x9E3779B97F4A7C15;
-        ulong what = (ulong)kind | ((ulong)cause << 8) | ((ulong)(uint)lane << 16) | ((ulong)(uint)space.Id << 32);
+        ulong what = (ulong)kind | ((ulong)cause << 8) | ((ulong)(uint)lane << 16) | ((ulong)(uint)id << 32);
         ulong h = (CommandHash ^ what) * prime;
         h = (h ^ (h >> 29) ^ range.Start.Value ^ ((ulong)range.Count << 40)) * prime;
         CommandHash = (h ^ (h >> 31) ^ source.Value ^ ((ulong)(uint)request << 36)) * prime;
+    }
+
+    private ServiceCommand[] GrowCommands()
+    {
+        Array.Resize(ref _commands, _commandCount * 2);
+        return _commands;
     }
 }

@@ -29,48 +29,56 @@ public sealed class LinkScheduler
 {
     private readonly LinkParameters _link;
     private readonly long _quantum;
-    private readonly ReplyQueue[] _lanes;
-
-    // When the first reply of each lane is ready, and the least of that; Never where none is queued.
-    private readonly Instant[] _ready;
+    private readonly Lane[] _lanes;
     private Instant _free = Instant.Zero;
+
+    // When the first reply of any lane is ready; Never where none is queued.
     private Instant _earliest = Instant.Never;
     private int _queued;
     private long _timedBytes = -1;
     private Duration _timed;
     private int _turn;
 
+    // The lane of the reply that was queued last: mostly it is the only one.
+    private int _latest;
+
     /// <summary>Lanes take turns every <paramref name="quantum"/> bytes.</summary>
     public LinkScheduler(LinkParameters link, int lanes, long quantum = 16 * 1024)
     {
         _link = link;
         _quantum = quantum;
-        _lanes = [.. Enumerable.Range(0, lanes).Select(_ => new ReplyQueue())];
-        _ready = new Instant[lanes];
-        Array.Fill(_ready, Instant.Never);
+        _lanes = [.. Enumerable.Repeat(Lane.Empty, lanes)];
     }
 
     /// <summary>The reply <paramref name="tag"/> of <paramref name="bytes"/> bytes is ready to be sent at
     /// <paramref name="now"/>, which on one lane never runs backwards.</summary>
     public void Enqueue(int lane, int tag, long bytes, Instant now)
     {
-        ReplyQueue queue = _lanes[lane];
         _queued++;
-        if (queue.Count == 0)
+        _latest = lane;
+        ref Lane queue = ref _lanes[lane];
+        if (queue.First.Ready != Instant.Never)
         {
-            _ready[lane] = now;
-            _earliest = now < _earliest ? now : _earliest;
+            (queue.Others ??= new()).Enqueue(new Reply { Tag = tag, Bytes = bytes, Ready = now });
+            return;
         }
-        queue.Add(tag, bytes, now);
+        queue.First.Tag = tag;
+        queue.First.Bytes = bytes;
+        queue.First.Ready = now;
+        _earliest = now < _earliest ? now : _earliest;
     }
 
     /// <summary>Forgets what is queued on a lane that was cut.</summary>
     public void Clear(int lane)
     {
-        _queued -= _lanes[lane].Count;
-        _lanes[lane].Clear();
-        FindEarliest(lane);
+        ref Lane queue = ref _lanes[lane];
+        _queued -= queue.First.Ready == Instant.Never ? 0 : 1 + (queue.Others?.Count ?? 0);
+        queue = Lane.Empty;
+        FindEarliest();
     }
+
+    /// <summary>Whether nothing is queued.</summary>
+    public bool IsEmpty => _queued == 0;
 
     /// <summary>When <see cref="TryDepart"/> will next succeed; Never when nothing is queued.</summary>
     public Instant NextStart => Instant.Max(_earliest, _free);
@@ -84,38 +92,48 @@ public sealed class LinkScheduler
             departure = default;
             return false;
         }
-        int lane = _turn;
-        while (_ready[lane] > start)
-            lane = Next(lane);
+        int lane = LaneReadyAt(start);
         _turn = Next(lane);
-        ReplyQueue queue = _lanes[lane];
-        ref Reply reply = ref queue.Head;
+        ref Lane queue = ref _lanes[lane];
+        ref Reply reply = ref queue.First;
         long bytes = Math.Min(_quantum, reply.Bytes);
         _free = start + TimeFor(bytes);
         bool last = bytes == reply.Bytes;
         departure = new Departure(lane, reply.Tag, bytes, last, _free + _link.RoundTrip);
         reply.Bytes -= bytes;
         if (last)
-        {
-            queue.RemoveHead();
-            _queued--;
-            FindEarliest(lane);
-        }
+            RemoveFirst(ref queue);
         return true;
     }
 
-    /// <summary>After a change of what this lane has first.</summary>
-    private void FindEarliest(int lane)
+    /// <summary>The lane whose turn it is.</summary>
+    private int LaneReadyAt(Instant start)
     {
-        if (_queued == 0)
-        {
-            _ready[lane] = _earliest = Instant.Never;
-            return;
-        }
-        _ready[lane] = _lanes[lane].Count == 0 ? Instant.Never : _lanes[lane].Head.Ready;
+        if (_queued == 1 && _lanes[_latest].First.Ready <= start)
+            return _latest;
+        int lane = _turn;
+        while (_lanes[lane].First.Ready > start)
+            lane = Next(lane);
+        return lane;
+    }
+
+    private void RemoveFirst(ref Lane lane)
+    {
+        if (lane.Others is { Count: > 0 } others)
+            lane.First = others.Dequeue();
+        else
+            lane.First.Ready = Instant.Never;
+        if (--_queued == 0)
+            _earliest = Instant.Never;
+        else
+            FindEarliest();
+    }
+
+    private void FindEarliest()
+    {
         Instant earliest = Instant.Never;
-        foreach (Instant ready in _ready)
-            earliest = ready < earliest ? ready : earliest;
+        foreach (ref readonly Lane lane in _lanes.AsSpan())
+            earliest = lane.First.Ready < earliest ? lane.First.Ready : earliest;
         _earliest = earliest;
     }
 
@@ -133,43 +151,17 @@ public sealed class LinkScheduler
     {
         public int Tag;
         public long Bytes;
+
+        /// <summary>Never where there is no reply.</summary>
         public Instant Ready;
     }
 
-    /// <summary>A ring that grows.</summary>
-    private sealed class ReplyQueue
+    /// <summary>A lane's replies, first in first out. The first stands apart: mostly it is the only one.</summary>
+    private struct Lane
     {
-        private Reply[] _items = new Reply[16];
-        private int _head;
+        public Reply First;
+        public Queue<Reply>? Others;
 
-        public int Count { get; private set; }
-
-        public ref Reply Head => ref _items[_head];
-
-        public void Add(int tag, long bytes, Instant ready)
-        {
-            if (Count == _items.Length)
-                Grow();
-            ref Reply reply = ref _items[(_head + Count++) & (_items.Length - 1)];
-            reply.Tag = tag;
-            reply.Bytes = bytes;
-            reply.Ready = ready;
-        }
-
-        public void RemoveHead()
-        {
-            _head = (_head + 1) & (_items.Length - 1);
-            Count--;
-        }
-
-        public void Clear() => _head = Count = 0;
-
-        private void Grow()
-        {
-            var larger = new Reply[_items.Length * 2];
-            for (int i = 0; i < Count; i++)
-                larger[i] = _items[(_head + i) & (_items.Length - 1)];
-            (_items, _head) = (larger, 0);
-        }
+        public static Lane Empty => new() { First = new() { Ready = Instant.Never } };
     }
 }

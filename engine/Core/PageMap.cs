@@ -190,6 +190,8 @@ public sealed class PageMap
     /// <summary>How many pages from <paramref name="index"/> on have the state, without a gap, before <paramref name="end"/>.</summary>
     internal long Run(long index, long end, PageState state)
     {
+        if (end - index == 1)
+            return this[index] == state ? 1 : 0;
         ulong low = ((int)state & 1) != 0 ? 0 : ulong.MaxValue;
         ulong high = ((int)state & 2) != 0 ? 0 : ulong.MaxValue;
         long at = index;
@@ -231,6 +233,20 @@ public sealed class PageMap
             index += n;
             count -= n;
         }
+    }
+
+    /// <summary>Pages are in; mostly it is one, and was in flight.</summary>
+    internal void Install(long index, long count)
+    {
+        ref Word word = ref _words[index >> 6];
+        ulong bit = 1ul << (int)index;
+        if (count > 1 || (word.High & ~word.Low & bit) == 0)
+        {
+            SetRange(index, count, PageState.Resident);
+            return;
+        }
+        word.Low |= bit;
+        InFlightPages--;
     }
 
     internal void SetRange(long index, long count, PageState state)

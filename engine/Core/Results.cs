@@ -32,6 +32,7 @@ public enum Access : byte
 /// One fault, from the daemon's sight to the wake-up. All times are in nanoseconds since the run began; a step that a
 /// fault did not need (a zero page needs no request) has the time of the step before it.
 /// </summary>
+/// <remarks>Times can be set, so that the record of a fault that is open needs no copy when it is answered.</remarks>
 /// <param name="Space">Which address space: 0 is the target, later ones are children that it forked.</param>
 /// <param name="Thread">The thread, as an index into the trace's thread table.</param>
 /// <param name="Page">The page, by its address when the memory was dumped.</param>
@@ -43,12 +44,12 @@ public enum Access : byte
 /// <param name="Requested">When the request for the page went out.</param>
 /// <param name="Arrived">When the page had come in.</param>
 /// <param name="Resolved">When it was installed and the thread woken.</param>
-public readonly record struct FaultRecord(
+public record struct FaultRecord(
     int Space, int Thread, PageNumber Page, Access Access, Cause Cause,
     Instant Woken, Instant Read, Instant Requested, Instant Arrived, Instant Resolved)
 {
     /// <summary>How long the thread waited, as far as the daemon can see.</summary>
-    public Duration Latency => Resolved - Woken;
+    public readonly Duration Latency => Resolved - Woken;
 }
 
 /// <summary>A range that was installed: when, and why it had been asked for.</summary>

@@ -1,21 +1,17 @@
 namespace Testbed.Core;
 
 /// <summary>
-/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 8 bytes per fault that waited, 12 when they go beyond four
-/// seconds or the run beyond an hour; curves and pictures are thinned as they grow, the same way in every run.
+/// Gathers a <see cref="RunResult"/> while a run goes on. Memory: 8 bytes per fault that waited; curves and pictures are thinned
+/// as they grow, the same way in every run.
 /// </summary>
 public sealed class RunMetrics(long presentPages) : IServiceObserver
 {
     private const int MaxInstalls = 8 * 1024;
     private const int MaxSteps = 2000;
-
-    // Times of answers are kept in units of 1,024 ns: for pictures.
-    private const int TimeShift = 10;
     private readonly long _residencyStep = Math.Max(1, presentPages / MaxSteps);
     private readonly List<(Instant, long)> _residency = new((int)Math.Min(MaxSteps, presentPages) + 2) { (Instant.Zero, 0) };
     private readonly List<InstallRecord> _installs = new((int)Math.Min(MaxInstalls, presentPages));
-    private readonly CompactList<Duration> _latencies = new(nanoseconds => new Duration(nanoseconds));
-    private readonly CompactList<Instant> _resolvedAt = new(time => new Instant(time << TimeShift));
+    private readonly FaultTimes _faults = new();
     private long _installStride = 1;
     private long _installsSeen;
     private long _resident;
@@ -72,8 +68,7 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             _demand++;
         else
             _late++;
-        _latencies.Add(latency.Nanoseconds);
-        _resolvedAt.Add(fault.Resolved.Nanoseconds >> TimeShift);
+        _faults.Add(latency, fault.Resolved);
     }
 
     /// <summary>The result of the run so far.</summary>
@@ -101,8 +96,8 @@ public sealed class RunMetrics(long presentPages) : IServiceObserver
             Policy = policy,
             Link = link,
             Mode = mode,
-            Latencies = _latencies,
-            ResolvedAt = _resolvedAt,
+            Latencies = _faults.Latencies,
+            ResolvedAt = _faults.ResolvedAt,
             DemandFaults = _demand,
             LateFaults = _late,
             ZeroFaults = _zero,

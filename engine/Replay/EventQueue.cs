@@ -28,22 +28,26 @@ internal enum SimEventKind : byte
 /// <summary>
 /// Events in the order of (time, sequence), so that equal times keep their order. What is known of them makes it cheap:
 /// a thread waits for one moment at a time, arrivals come in the order in which they left (a ring), link and daemon wait for
-/// one moment each. Which thread is next is as good as random, so it is found without branches: of each four times the least is
-/// kept, of each four of these again, and so on.
+/// one moment each. The thread that is next stands apart, for mostly it is the only one that does not wait for a page. Which of
+/// several is next is as good as random, so it is found without branches: of each four times the least is kept, of each four of
+/// these again, and so on.
 /// </summary>
 internal sealed class EventQueue
 {
     private const long Never = long.MaxValue;
 
-    // Whose event is next: a bit for each.
-    private const uint Link = 1, Daemon = 2, Arrival = 4, Thread = 8;
+    // The thread that is next: when, in which order, and which.
+    private long _thread = Never;
+    private long _threadOrder;
+    private int _firstThread;
 
-    // The threads' times, then the least of each four of them, and so on up to a level of four; filled up with Never.
+    // The other threads' times, then the least of each four of them, and so on up to a level of four; filled up with Never.
     private readonly long[][] _levels;
     private readonly long[] _threadOrders;
+    private int _otherThreads;
     private Entry[] _ring = new Entry[64];
     private int _ringHead, _ringCount;
-    private long _thread = Never, _arrival = Never, _link = Never, _daemon = Never;
+    private long _arrival = Never, _link = Never, _daemon = Never;
     private long _linkOrder, _daemonOrder;
     private long _sequence;
 
@@ -75,9 +79,8 @@ internal sealed class EventQueue
     /// <summary>Pages of a request reach the daemon then: never before those that were told of earlier.</summary>
     public void PushArrival(long time, int request, int pages)
     {
-        if (_ringCount == _ring.Length)
-            GrowRing();
-        ref Entry entry = ref _ring[(_ringHead + _ringCount) & (_ring.Length - 1)];
+        Entry[] ring = _ringCount == _ring.Length ? GrowRing() : _ring;
+        ref Entry entry = ref ring[(_ringHead + _ringCount) & (ring.Length - 1)];
         entry.Time = time;
         entry.Order = Order(SimEventKind.Arrival);
         entry.A = request;
@@ -89,21 +92,22 @@ internal sealed class EventQueue
     /// <summary>A thread's next moment, or its fault's.</summary>
     public void PushThread(long time, SimEventKind kind, int thread)
     {
-        _threadOrders[thread] = Order(kind);
-        int at = thread;
-        foreach (long[] level in _levels)
+        long order = Order(kind);
+        if (time >= _thread)
         {
-            level[at] = Math.Min(level[at], time);
-            at >>= 2;
+            AddOther(time, order, thread);
+            return;
         }
-        _thread = Math.Min(_thread, time);
+        if (_thread != Never)
+            AddOther(_thread, _threadOrder, _firstThread);
+        (_thread, _threadOrder, _firstThread) = (time, order, thread);
     }
 
-    /// <summary>Takes the link's moment, if that is before all others.</summary>
+    /// <summary>Takes the link's moment, if that is before all others; the daemon has none.</summary>
     public bool TryTakeLink(out long time)
     {
         time = _link;
-        if (time >= Math.Min(_daemon, Math.Min(_thread, _arrival)))
+        if (time >= _thread || time >= _arrival)
             return false;
         _link = Never;
         return true;
@@ -116,56 +120,90 @@ internal sealed class EventQueue
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public SimEventKind Next(out long time, out int a, out int pages)
     {
-        time = NextTime;
-        (a, pages) = (0, 0);
-        uint first = (_link == time ? Link : 0) | (_daemon == time ? Daemon : 0) | (_arrival == time ? Arrival : 0) | (_thread == time ? Thread : 0);
-        // Seldom more than one has its time now.
-        if ((first & (first - 1)) != 0)
-            first = FirstOf(first);
-        switch (first)
+        pages = 0;
+        SimEventKind source = NextSource(out time);
+        if (source == SimEventKind.Arrival)
         {
-            case Thread:
-                a = FirstThread();
-                RemoveThread(a);
-                return (SimEventKind)(_threadOrders[a] & 7);
-            case Arrival:
-                ref readonly Entry entry = ref _ring[_ringHead];
-                (a, pages) = (entry.A, entry.Pages);
-                _ringHead = (_ringHead + 1) & (_ring.Length - 1);
-                _arrival = --_ringCount == 0 ? Never : _ring[_ringHead].Time;
-                return SimEventKind.Arrival;
-            case Link:
-                _link = Never;
-                return SimEventKind.Link;
-            case Daemon:
-                _daemon = Never;
-                return SimEventKind.DaemonFree;
-            default:
-                return SimEventKind.None;
+            ref readonly Entry entry = ref _ring[_ringHead];
+            (a, pages) = (entry.A, entry.Pages);
+            _ringHead = (_ringHead + 1) & (_ring.Length - 1);
+            _arrival = --_ringCount == 0 ? Never : _ring[_ringHead].Time;
+            return SimEventKind.Arrival;
         }
+        a = 0;
+        if (source == SimEventKind.Thread)
+        {
+            a = _firstThread;
+            var kind = (SimEventKind)(_threadOrder & 7);
+            if (_otherThreads == 0)
+                _thread = Never;
+            else
+                TakeOther();
+            return kind;
+        }
+        if (source == SimEventKind.Link)
+            _link = Never;
+        else
+            _daemon = Never;
+        return source;
     }
 
-    /// <summary>Of several that have the same time the one that was told of first; 0 when that time is Never.</summary>
-    private uint FirstOf(uint equal)
+    /// <summary>Whose event is next: a thread's (of either kind), an arrival, the link's, the daemon's.</summary>
+    private SimEventKind NextSource(out long time)
     {
-        (uint first, long order) = (0, Never);
-        if (NextTime == Never)
-            return first;
-        if ((equal & Link) != 0)
-            (first, order) = (Link, _linkOrder);
-        if ((equal & Daemon) != 0 && _daemonOrder < order)
-            (first, order) = (Daemon, _daemonOrder);
-        if ((equal & Arrival) != 0 && _ring[_ringHead].Order < order)
-            (first, order) = (Arrival, _ring[_ringHead].Order);
-        if ((equal & Thread) != 0 && _threadOrders[FirstThread()] < order)
-            first = Thread;
-        return first;
+        (time, SimEventKind source) = _thread < _arrival ? (_thread, SimEventKind.Thread) : (_arrival, SimEventKind.Arrival);
+        return time < Math.Min(_link, _daemon) && _thread != _arrival ? source : NextOfAll(out time);
+    }
+
+    /// <summary>The same, where several may have the same time: the one that was told of first.</summary>
+    private SimEventKind NextOfAll(out long time)
+    {
+        time = NextTime;
+        if (time == Never)
+            return SimEventKind.None;
+        (SimEventKind first, long order) = (SimEventKind.None, Never);
+        if (_link == time)
+            (first, order) = (SimEventKind.Link, _linkOrder);
+        if (_daemon == time && _daemonOrder < order)
+            (first, order) = (SimEventKind.DaemonFree, _daemonOrder);
+        if (_arrival == time && _ring[_ringHead].Order < order)
+            (first, order) = (SimEventKind.Arrival, _ring[_ringHead].Order);
+        return _thread == time && _threadOrder < order ? SimEventKind.Thread : first;
     }
 
     private long Order(SimEventKind kind) => (_sequence++ << 3) | (long)kind;
 
-    /// <summary>Of the threads whose time has come the one that was told of first.</summary>
-    private int FirstThread()
+    private void AddOther(long time, long order, int thread)
+    {
+        _otherThreads++;
+        _threadOrders[thread] = order;
+        int at = thread;
+        foreach (long[] level in _levels)
+        {
+            level[at] = Math.Min(level[at], time);
+            at >>= 2;
+        }
+    }
+
+    /// <summary>The first of the others is next now.</summary>
+    private void TakeOther()
+    {
+        _otherThreads--;
+        _thread = Least(_levels[^1], 0);
+        _firstThread = FirstOther();
+        _threadOrder = _threadOrders[_firstThread];
+        long least = Never;
+        int at = _firstThread;
+        foreach (long[] level in _levels)
+        {
+            level[at] = least;
+            at >>= 2;
+            least = Least(level, at * 4);
+        }
+    }
+
+    /// <summary>Of the others whose time is <see cref="_thread"/> the one that was told of first.</summary>
+    private int FirstOther()
     {
         int first = 0;
         for (int level = _levels.Length - 1; level >= 0; level--)
@@ -189,19 +227,6 @@ internal sealed class EventQueue
         return first;
     }
 
-    private void RemoveThread(int thread)
-    {
-        long least = Never;
-        int at = thread;
-        foreach (long[] level in _levels)
-        {
-            level[at] = least;
-            at >>= 2;
-            least = Least(level, at * 4);
-        }
-        _thread = least;
-    }
-
     private static long Least(long[] times, int first)
     {
         ReadOnlySpan<long> four = times.AsSpan(first, 4);
@@ -215,12 +240,13 @@ internal sealed class EventQueue
         return (four[0] == time ? 1u : 0) | (four[1] == time ? 2u : 0) | (four[2] == time ? 4u : 0) | (four[3] == time ? 8u : 0);
     }
 
-    private void GrowRing()
+    private Entry[] GrowRing()
     {
         var larger = new Entry[_ring.Length * 2];
         for (int i = 0; i < _ringCount; i++)
             larger[i] = _ring[(_ringHead + i) & (_ring.Length - 1)];
         (_ring, _ringHead) = (larger, 0);
+        return larger;
     }
 
     private struct Entry

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Policies;
 
@@ -69,7 +70,7 @@ public sealed class Simulation : IServiceObserver
     private ServiceEvent _outcome = new(ServiceEventKind.InstallOutcome, Instant.Zero, 0, default);
     private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
-    private long _sumOfEnds;
+    private long _sumOfEnds, _thinking;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -120,19 +121,7 @@ public sealed class Simulation : IServiceObserver
         Duration? first = _workload.FirstResponseTail is { } tail ? new Duration(_firstResponseEnd) + tail : null;
         return _metrics.ToResult(
             _workload.Name, _options.Policy.Text, _options.LinkName, RunMode.Replay,
-            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, Waiting(), _options.Bound);
-    }
-
-    /// <summary>A thread waits when it does not think.</summary>
-    private Duration Waiting()
-    {
-        long thinking = 0;
-        foreach (TouchSequence touches in _workload.Threads)
-        {
-            foreach (long think in touches.Think)
-                thinking += Math.Max(0, think - _thinkSaved);
-        }
-        return new Duration(_sumOfEnds - thinking);
+            new Duration(_workloadEnd), prefetch, _service.CommandHash, first, new Duration(_sumOfEnds - _thinking), _options.Bound);
     }
 
     /// <summary>The next thousand events; false when there are no more. Not all: a method that is called again is compiled again, with
@@ -141,17 +130,26 @@ public sealed class Simulation : IServiceObserver
     {
         for (int i = 0; i < 1000; i++)
         {
-            switch (_events.Next(out long time, out int a, out int pages))
-            {
-                case SimEventKind.Thread: RunThread(a, time); break;
-                case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); break;
-                case SimEventKind.Arrival: ToDaemon(SimEventKind.Arrival, time, a, pages); break;
-                case SimEventKind.Link: RunLink(time); break;
-                case SimEventKind.DaemonFree: FreeDaemon(); break;
-                default: return false;
-            }
+            SimEventKind kind = _events.Next(out long time, out int a, out int pages);
+            if (kind == SimEventKind.Arrival)
+                ToDaemon(SimEventKind.Arrival, time, a, pages);
+            else if (kind == SimEventKind.Thread)
+                RunThread(a, time);
+            else if (!RunOther(kind, time, a))
+                return false;
         }
         return true;
+    }
+
+    private bool RunOther(SimEventKind kind, long time, int a)
+    {
+        switch (kind)
+        {
+            case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); return true;
+            case SimEventKind.Link: RunLink(time); return true;
+            case SimEventKind.DaemonFree: FreeDaemon(); return true;
+            default: return false;
+        }
     }
 
     private void ToDaemon(SimEventKind kind, long time, int a, int pages)
@@ -235,7 +233,15 @@ public sealed class Simulation : IServiceObserver
         return false;
     }
 
-    private long ThinkBefore(in ThreadState state) => Math.Max(0, state.Think[state.Cursor] - _thinkSaved);
+    /// <summary>How long a thread thinks before the touch at its cursor; asked once for each. When it does not think, it waits.</summary>
+    private long ThinkBefore(in ThreadState state)
+    {
+        long think = state.Think[state.Cursor] - _thinkSaved;
+        // At least zero, without a branch that is as good as random.
+        think &= ~(think >> 63);
+        _thinking += think;
+        return think;
+    }
 
     /// <summary>The daemon takes in what reached it.</summary>
     private void Receive(SimEventKind kind, int a, int pages)
@@ -255,6 +261,7 @@ public sealed class Simulation : IServiceObserver
         Daemon(_arrived);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void ReceiveFault(int thread)
     {
         ref ThreadState state = ref _threads[thread];
@@ -270,14 +277,8 @@ public sealed class Simulation : IServiceObserver
     /// <summary>The daemon is free again, unless something came while it worked: that comes first.</summary>
     private void FreeDaemon()
     {
-        while (true)
+        while (_events.NextTime > _daemonTime)
         {
-            if (_events.NextTime <= _daemonTime)
-            {
-                _daemonBusy = true;
-                _events.SetDaemonFree(_daemonTime);
-                return;
-            }
             if (_daemonQueue.Count > 0)
             {
                 (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
@@ -290,12 +291,14 @@ public sealed class Simulation : IServiceObserver
             }
             else
             {
-                break;
+                _daemonBusy = false;
+                if (_events.TryTakeLink(out long start))
+                    RunLink(start);
+                return;
             }
         }
-        _daemonBusy = false;
-        if (_events.TryTakeLink(out long start))
-            RunLink(start);
+        _daemonBusy = true;
+        _events.SetDaemonFree(_daemonTime);
     }
 
     /// <summary>One event through the service, with all that follows from it; the daemon's time goes on meanwhile. There is no
@@ -318,7 +321,8 @@ public sealed class Simulation : IServiceObserver
                     DaemonLong(commands[i..]);
                     return;
                 }
-                commands = Put(command);
+                Put(command);
+                commands = _service.Handle(_outcome);
                 i = -1;
             }
         }
@@ -346,25 +350,39 @@ public sealed class Simulation : IServiceObserver
             ServiceCommand command = _todo[i];
             if (command.Kind == CommandKind.Request)
                 Send(command);
-            else if (IsInstall(command))
-                _todo.AddRange(Put(command));
+            if (!IsInstall(command))
+                continue;
+            Put(command);
+            _todo.AddRange(_service.Handle(_outcome));
         }
     }
 
-    /// <summary>Installs, or makes zero pages, and tells the service.</summary>
-    private ReadOnlySpan<ServiceCommand> Put(in ServiceCommand command)
+    /// <summary>Installs, or makes zero pages; what came of it, the service is to be told.</summary>
+    private void Put(in ServiceCommand command)
     {
-        bool zero = command.Kind == CommandKind.Zero;
         PageRange range = command.Range;
-        _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds
-            + (zero || _open[command.Request].IsDemand || SomebodyWaits(range) ? _costs.InstallWake.Nanoseconds : 0);
-        // A zero page for a page that came in since the fault was queued: the kernel says that it is there.
-        bool present = zero && _map.TryIndex(range.Start, out long index) && _map[index] == PageState.Resident;
-        _outcome.Time = new Instant(_daemonTime);
+        _daemonTime += _costs.InstallPerCall.Nanoseconds + range.Count * _costs.InstallPerPage.Nanoseconds;
         _outcome.Range = range;
-        _outcome.Request = zero ? -1 : command.Request;
+        if (command.Kind == CommandKind.Zero)
+        {
+            PutZero(range.Start);
+            return;
+        }
+        if (_open[command.Request].IsDemand || SomebodyWaits(range))
+            _daemonTime += _costs.InstallWake.Nanoseconds;
+        _outcome.Time = new Instant(_daemonTime);
+        _outcome.Request = command.Request;
+        _outcome.Outcome = InstallOutcome.Installed;
+    }
+
+    private void PutZero(PageNumber page)
+    {
+        _daemonTime += _costs.InstallWake.Nanoseconds;
+        // It came in since the fault was queued: the kernel says that it is there.
+        bool present = _map.TryIndex(page, out long index) && _map[index] == PageState.Resident;
+        _outcome.Time = new Instant(_daemonTime);
+        _outcome.Request = -1;
         _outcome.Outcome = present ? InstallOutcome.AlreadyPresent : InstallOutcome.Installed;
-        return _service.Handle(_outcome);
     }
 
     /// <summary>Run-time and dump addresses are one here: nothing is remapped.</summary>
@@ -404,6 +422,8 @@ public sealed class Simulation : IServiceObserver
             _lastDeparture = d.Due.Nanoseconds;
             _lastArrival = Math.Max(Math.Max(_lastArrival, d.Due.Nanoseconds), due);
             _events.PushArrival(_lastArrival, d.Tag, (int)(d.Bytes >> PageNumber.Shift));
+            if (_link.IsEmpty)
+                return;
         }
         _events.SetLink(_link.NextStart.Nanoseconds);
     }

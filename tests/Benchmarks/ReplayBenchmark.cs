@@ -1,12 +1,17 @@
 using BenchmarkDotNet.Attributes;
+using BenchmarkDotNet.Columns;
+using BenchmarkDotNet.Configs;
+using BenchmarkDotNet.Jobs;
+using BenchmarkDotNet.Toolchains.InProcess.Emit;
+using Perfolizer.Horology;
 using Testbed.Core;
 using Testbed.Policies;
 using Testbed.Replay;
 
 namespace Benchmarks;
 
-/// <summary>How many touches a second a replay does on one core, for every policy.</summary>
-[InProcess]
+/// <summary>How many touches a second a replay does on one core, for every policy: the column Op/s.</summary>
+[Config(typeof(Brief))]
 [MemoryDiagnoser]
 public class ReplayBenchmark
 {
@@ -40,6 +45,16 @@ public class ReplayBenchmark
     /// <summary>One whole replay; the time shown is that of one touch.</summary>
     [Benchmark(OperationsPerInvoke = Touches)]
     public RunResult Replay() => Simulation.Run(_workload, _options);
+
+    /// <summary>A replay takes some milliseconds and little of it is chance: a second for each of the many cases is enough.</summary>
+    private sealed class Brief : ManualConfig
+    {
+        public Brief() => AddColumn(StatisticColumn.OperationsPerSecond).AddJob(Job.Default
+            .WithToolchain(InProcessEmitToolchain.Instance)
+            .WithIterationTime(TimeInterval.FromMilliseconds(100))
+            .WithWarmupCount(4)
+            .WithIterationCount(8));
+    }
 
     /// <summary>A policy as it is without options.</summary>
     public static ReplayOptions OptionsFor(string policy) =>
