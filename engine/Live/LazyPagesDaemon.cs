@@ -126,6 +126,8 @@ public sealed class LazyPagesDaemon : IDisposable
         if (_journal is not null)
             _journal.Phase = CapturePhase.Serving;
         _live!.Release();
+        // Not before: it would hold the connection to the restorer, who is to see when nobody listens any more.
+        _guard?.Keep();
         AwaitAll(_live, _options, onTick, cancel);
         End();
         _owes = false;

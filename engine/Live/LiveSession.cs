@@ -156,6 +156,7 @@ public sealed class LiveSession : IDisposable
         EvictedMemory evicted = _target.Evict(_journal);
         _away = true;
         _guard.Entrust(0, _target.Fd);
+        _guard.Keep();
         Image = evicted.Image;
         _trace = _options.TracePath is { } path ? TraceWriter.Create(path, Header(evicted)) : null;
         _recorder = new LiveRecorder(_target.Info.Pid, Image.PresentPages, _trace, _options.TraceEvents);

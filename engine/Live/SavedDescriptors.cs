@@ -46,7 +46,7 @@ public sealed class SavedDescriptors : IDisposable
             if (child > _last && _keeper?.Get(fork.ForkedFd) is >= 0 and var fd)
                 _all[child] = new UserFaultFd(fd);
         }
-        // It holds the connection to the restorer, too, who is to see that nobody listens.
+        // It holds the connections, too, of which a server may take but one.
         _keeper?.Kill();
         _ = _keeper?.WaitForExit(TimeSpan.FromSeconds(30));
     }
