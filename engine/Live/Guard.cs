@@ -13,6 +13,7 @@ internal sealed class Guard : IDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
     private readonly DescriptorChannel _channel;
     private readonly LaunchedProgram _program;
+    private Keeper? _keeper;
 
     private Guard(DescriptorChannel channel, LaunchedProgram program) => (_channel, _program) = (channel, program);
 
@@ -51,6 +52,14 @@ internal sealed class Guard : IDisposable
     /// <summary>Gives it a copy of a userfaultfd. Does not wait and does not fail: without a guard the session is as good.</summary>
     public void Entrust(int space, UserFaultFd fd) => _channel.Send(GuardProcess.Keep, space, fd.Fd);
 
+    /// <summary>From now on also what is forked is safe, from the first moment on: to be called when the processes run.</summary>
+    /// <exception cref="BadInputException">The kernel does not let us.</exception>
+    public void Keep()
+    {
+        _keeper = new Keeper(new PidFd(_program.Pid));
+        _channel.Send(GuardProcess.Keeper, 0, _keeper.Process.Fd);
+    }
+
     /// <summary>All is well: it may go. Returns when it is gone, and with it the last copies.</summary>
     public void Dismiss()
     {
@@ -66,7 +75,11 @@ internal sealed class Guard : IDisposable
     public void Release() => _channel.Send(GuardProcess.Done);
 
     /// <summary>Lets go of it without a word: it does its duty when this process ends.</summary>
-    public void Dispose() => _program.Dispose();
+    public void Dispose()
+    {
+        _keeper?.Dispose();
+        _program.Dispose();
+    }
 
     /// <summary>Of a process, and of the threads that it starts from then on.</summary>
     internal static void SetPriority(int pid, ProcessPriorityClass priority)

@@ -14,7 +14,7 @@ public static class GuardProcess
     /// <summary>The hidden verb that it is started with.</summary>
     public const string Verb = "guard";
 
-    internal const char Ready = 'R', Keep = 'K', Done = 'D';
+    internal const char Ready = 'R', Keep = 'K', Keeper = 'P', Done = 'D';
 
     /// <summary>Stands guard. Standard input is the channel to the recorder.</summary>
     /// <param name="pid">The target.</param>
@@ -28,7 +28,7 @@ public static class GuardProcess
     /// <summary>Stands guard over any service. Standard input is the channel to it.</summary>
     /// <param name="over">The process whose death is waited for.</param>
     /// <param name="takeOver">Called when it died without saying that all is well, with the descriptors that it entrusted; gives the exit code.</param>
-    public static int Stand(int over, Func<IReadOnlyDictionary<int, UserFaultFd>, int> takeOver)
+    public static int Stand(int over, Func<SavedDescriptors, int> takeOver)
     {
         PosixSignalRegistration[] ignored =
         [
@@ -36,48 +36,38 @@ public static class GuardProcess
                 .Select(signal => PosixSignalRegistration.Create(signal, context => context.Cancel = true)),
         ];
         using var channel = new DescriptorChannel(0);
-        Dictionary<int, UserFaultFd> saved = [];
+        using var saved = new SavedDescriptors();
+        using PidFd? service = Find(over);
         channel.Send(Ready);
-        while (channel.Receive(Timeout.InfiniteTimeSpan) is { } message && message.Kind != 0)
+        // The channel is not closed with the service: its keeper holds the other end.
+        while (channel.Receive(service is null ? TimeSpan.Zero : Timeout.InfiniteTimeSpan, service) is { } message && message.Kind != 0)
         {
             if (message.Kind == Done)
                 return 0;
-            Save(saved, message);
+            saved.Take(message);
         }
-        AwaitEnd(over);
+        // A dying process closes its descriptors first, and lets its tracees go last.
+        _ = service?.WaitForExit(TimeSpan.FromSeconds(30));
         Guard.SetPriority(Environment.ProcessId, ProcessPriorityClass.Normal);
         int exitCode = takeOver(saved);
         GC.KeepAlive(ignored);
         return exitCode;
     }
 
-    /// <summary>A dying process closes its descriptors first, and lets its tracees go last.</summary>
-    private static void AwaitEnd(int pid)
+    private static PidFd? Find(int pid)
     {
         try
         {
-            using var process = new PidFd(pid);
-            process.WaitForExit(TimeSpan.FromSeconds(30));
+            return new PidFd(pid);
         }
         catch (BadInputException)
         {
             // It is gone, and even collected.
+            return null;
         }
     }
 
-    private static void Save(Dictionary<int, UserFaultFd> saved, ChannelMessage message)
-    {
-        // Children come and go; a descriptor of memory that is no more is of no use.
-        foreach ((int space, UserFaultFd fd) in saved.Where(s => s.Key != 0 && !s.Value.IsAddressSpaceAlive()).ToList())
-        {
-            fd.Dispose();
-            saved.Remove(space);
-        }
-        if (message is { Kind: Keep, Descriptor: >= 0 })
-            saved[message.Value] = new UserFaultFd(message.Descriptor);
-    }
-
-    private static int BringBack(int pid, int recorder, string directory, bool deleteImages, IReadOnlyDictionary<int, UserFaultFd> saved)
+    private static int BringBack(int pid, int recorder, string directory, bool deleteImages, SavedDescriptors saved)
     {
         string what;
         bool well = true;

@@ -126,6 +126,8 @@ public sealed class LazyPagesDaemon : IDisposable
         if (_journal is not null)
             _journal.Phase = CapturePhase.Serving;
         _live!.Release();
+        // Not before: it would hold the connection to the restorer, who is to see when nobody listens any more.
+        _guard?.Keep();
         AwaitAll(_live, _options, onTick, cancel);
         End();
         _owes = false;
@@ -136,26 +138,30 @@ public sealed class LazyPagesDaemon : IDisposable
     /// </summary>
     /// <exception cref="BadInputException">The images or the journal cannot be read.</exception>
     /// <exception cref="InvalidOperationException">The service failed.</exception>
-    public static void TakeOver(LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
+    public static void TakeOver(LazyPagesOptions options, SavedDescriptors saved)
     {
         using (ChangeJournal journal = ChangeJournal.Open(options.WorkPath))
         {
-            if (journal.Phase != CapturePhase.Serving)
-                throw new BadInputException("the daemon was killed before the processes ran; CRIU takes the restore back");
-            options.Log(1, "the daemon was killed; its guard brings in what is away");
+            // Killed before it heard that the processes run, they may do so. Else CRIU, to which nobody listens any more, takes them away.
+            options.Log(1, $"the daemon was killed{(journal.Phase == CapturePhase.Serving ? "" : " before it heard that the processes run")}; its guard brings in what is away");
             using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
             var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
-            List<ServedProcess> served = second.Served(saved);
+            saved.Complete(journal.ReadChanges(), children: second.Processes);
+            List<ServedProcess> served = second.Served(saved.All);
             MonotonicClock clock = MonotonicClock.Start();
+            // Not at once: it may take its time, and the processes may end meanwhile.
+            bool later = false;
+            PageLane? Connect(int lane) => later ? options.Connect!() : null;
             using var live = new LiveService(
-                second.Service, SecondService.Transfer.Lanes, _ => ConnectLater(options), options.Connect is null ? images : null, SecondService.Silent, clock, journal)
+                second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock, journal)
             { DrainsWithFirst = false };
+            later = true;
             live.Continue(served, second.Spaces);
             live.Drain();
             AwaitAll(live, options, null, CancellationToken.None);
             live.Stop();
-            live.CloseLanes(ClosePatience);
-            options.Log(1, $"all pages are in, {clock.Now - Instant.Zero} after the daemon was killed");
+            options.Log(1, $"{(live.NobodyLeft ? "the processes have ended" : "all pages are in")}, {clock.Now - Instant.Zero} after the daemon was killed");
+            CloseLanes(live, options);
         }
         ChangeJournal.Delete(options.WorkPath);
     }
@@ -268,25 +274,6 @@ public sealed class LazyPagesDaemon : IDisposable
         }
     }
 
-    /// <summary>For a guard there is no end to its patience: without the server the processes lose memory.</summary>
-    private static PageLane ConnectLater(LazyPagesOptions options)
-    {
-        for (bool told = false; ;)
-        {
-            try
-            {
-                return options.Connect!();
-            }
-            catch (BadInputException e)
-            {
-                if (!told)
-                    options.Log(1, $"the page server is away ({e.Message}); trying again, for without it the processes would lose memory");
-                told = true;
-                Thread.Sleep(200);
-            }
-        }
-    }
-
     /// <summary>CRIU's server takes one connection, and lets others hang: a lane counts when a page came over it.</summary>
     private PageLane Probed(PageLane lane)
     {
@@ -309,7 +296,7 @@ public sealed class LazyPagesDaemon : IDisposable
         if (_live!.Failure is { } failure)
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
         if (_live.ServerAway > ConnectPatience)
-            throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.LastLaneError})");
+            throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.WhyAway})");
     }
 
     private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
@@ -327,11 +314,24 @@ public sealed class LazyPagesDaemon : IDisposable
             if (live.ServerAway > Duration.Zero != away)
             {
                 away = !away;
-                options.Log(away ? 1 : 2, away ? $"the page server is away ({live.LastLaneError}); trying again, for without it the processes would lose memory" : "the page server is back");
+                options.Log(away ? 1 : 2, away ? $"the page server is away ({live.WhyAway}); trying again, for without it the processes would lose memory" : "the page server is back");
             }
         }
         if (live.Failure is { } failure)
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
+    }
+
+    private static void CloseLanes(LiveService live, LazyPagesOptions options)
+    {
+        try
+        {
+            live.CloseLanes(ClosePatience);
+        }
+        catch (BadInputException e)
+        {
+            // The pages are in; whether the source heard of it is its affair.
+            options.Log(2, e.Message);
+        }
     }
 
     /// <summary>A guard in the way of nobody: where there can be none, the daemon serves as well.</summary>
@@ -368,15 +368,7 @@ public sealed class LazyPagesDaemon : IDisposable
     {
         _live!.Stop();
         Duration elapsed = _clock.Now - Instant.Zero;
-        try
-        {
-            _live.CloseLanes(ClosePatience);
-        }
-        catch (BadInputException e)
-        {
-            // The pages are in; whether the source heard of it is its affair.
-            Log(2, e.Message);
-        }
+        CloseLanes(_live, _options);
         RunResult result = _recorder!.Metrics.ToResult(
             "restore", _options.Policy.Text, "", RunMode.Live, elapsed, new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0), 0, null);
         Log(3, $"UFFD transferred pages: ({ResidentPages}/{TotalPages}) in {elapsed}");

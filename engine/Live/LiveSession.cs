@@ -156,6 +156,7 @@ public sealed class LiveSession : IDisposable
         EvictedMemory evicted = _target.Evict(_journal);
         _away = true;
         _guard.Entrust(0, _target.Fd);
+        _guard.Keep();
         Image = evicted.Image;
         _trace = _options.TracePath is { } path ? TraceWriter.Create(path, Header(evicted)) : null;
         _recorder = new LiveRecorder(_target.Info.Pid, Image.PresentPages, _trace, _options.TraceEvents);
@@ -233,7 +234,7 @@ public sealed class LiveSession : IDisposable
     {
         null => "the fault service was not started",
         { Failure: { } failure } => $"the fault service failed: {failure.Message}",
-        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.LastLaneError})",
+        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.WhyAway})",
         _ => null,
     };
 

@@ -29,6 +29,7 @@ internal sealed class SecondService
             Service.AddSpace(_pids.Count, image, namesThreads);
             _pids.Add(pid);
         }
+        Processes = _pids.Count;
         foreach ((int space, UffdMessage message) in journal.ReadChanges())
         {
             int child = _pids.Count;
@@ -40,6 +41,9 @@ internal sealed class SecondService
 
     /// <summary>The fault service.</summary>
     public FaultService Service { get; }
+
+    /// <summary>How many of them it began with; children are numbered on.</summary>
+    public int Processes { get; }
 
     /// <summary>How many address spaces there were, living or not.</summary>
     public int Spaces => _pids.Count;

@@ -63,15 +63,19 @@ public sealed unsafe class DescriptorChannel(int fd) : IDisposable
     }
 
     /// <summary>Waits for a word.</summary>
-    /// <returns>Null when the time was up first; one of kind 0 when the other side is gone.</returns>
-    public ChannelMessage? Receive(TimeSpan limit)
+    /// <param name="limit">How long.</param>
+    /// <param name="sender">A process with whose end the wait ends too, when it said nothing more; or null.</param>
+    /// <returns>Null when the time was up first, or the sender has ended; one of kind 0 when the other side is gone.</returns>
+    public ChannelMessage? Receive(TimeSpan limit, PidFd? sender = null)
     {
-        Native.PollFd poll = new() { fd = fd, events = Native.PollH.POLLIN };
+        Native.PollFd* polls = stackalloc Native.PollFd[2];
+        polls[0] = new() { fd = fd, events = Native.PollH.POLLIN };
+        polls[1] = new() { fd = sender?.Fd ?? -1, events = Native.PollH.POLLIN };
         int ready;
         do
-            ready = Native.Poll(&poll, 1, limit == Timeout.InfiniteTimeSpan ? -1 : (int)limit.TotalMilliseconds);
+            ready = Native.Poll(polls, 2, limit == Timeout.InfiniteTimeSpan ? -1 : (int)limit.TotalMilliseconds);
         while (ready < 0 && Native.Errno == Native.E.EINTR);
-        if (ready <= 0)
+        if (ready <= 0 || polls[0].revents == 0)
             return null;
         Word word = default;
         Native.IoVec vector = new() { iov_base = (ulong)&word, iov_len = (ulong)sizeof(Word) };

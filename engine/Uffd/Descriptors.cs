@@ -20,6 +20,12 @@ public sealed class PidFd : IDisposable
             throw new BadInputException($"process {pid}: {Native.Describe(Native.Errno)}; the pid of a running process is expected");
     }
 
+    /// <summary>One that was sent to us, open.</summary>
+    public PidFd(in ChannelMessage message) => Fd = message.Descriptor;
+
+    /// <summary>Ends the process at once, if it still runs.</summary>
+    public void Kill() => _ = Native.Syscall(__NR_pidfd_send_signal, Fd, Native.Signal.SIGKILL);
+
     /// <summary>A copy of a descriptor of the process.</summary>
     /// <returns>The descriptor here, or minus the error number.</returns>
     public int Get(int remote)

@@ -13,6 +13,11 @@ public sealed partial class LiveService : IPageReceiver
     private readonly nint _part;
     private (int Request, PageRange Range) _arriving = (-1, default);
 
+    // How many requests are open, and when something came last, or the first of them was sent: read by others, to see a server that is silent.
+    private static readonly Duration LongSilence = Duration.FromSeconds(4);
+    private int _openRequests;
+    private long _heard;
+
     /// <summary>A request that is open.</summary>
     /// <param name="Range">What was asked for.</param>
     /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
@@ -62,6 +67,7 @@ public sealed partial class LiveService : IPageReceiver
                 if (_requests[command.Request].Buffer is var buffer and not 0)
                     _buffers.Return(buffer, _requests[command.Request].Range.Count);
                 _requests[command.Request] = default;
+                Volatile.Write(ref _openRequests, _openRequests - 1);
                 break;
             case CommandKind.Unregister:
                 Drop(command.Space);
@@ -76,6 +82,9 @@ public sealed partial class LiveService : IPageReceiver
         bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
         nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
         _requests[command.Request] = new Asked(command.Range, ahead, buffer);
+        if (_openRequests == 0)
+            Volatile.Write(ref _heard, _clock.Now.Nanoseconds);
+        Volatile.Write(ref _openRequests, _openRequests + 1);
         // What is asked of a lane that breaks is lazy again when it is told as down.
         if (_broken[command.Lane] is not null)
             return;
@@ -244,7 +253,9 @@ public sealed partial class LiveService : IPageReceiver
     {
         if (!_requests[tag].Ahead)
             _arriving = (tag, range);
-        Feed(new ServiceEvent(ServiceEventKind.Arrived, _clock.Now, 0, range) { Request = tag });
+        Instant now = _clock.Now;
+        Volatile.Write(ref _heard, now.Nanoseconds);
+        Feed(new ServiceEvent(ServiceEventKind.Arrived, now, 0, range) { Request = tag });
         _arriving = (-1, default);
     }
 }

@@ -100,10 +100,13 @@ public sealed partial class LiveService : IDisposable
     /// <summary>What the runtime took from the service's thread; known when it has ended.</summary>
     public RuntimePauses Pauses { get; private set; }
 
-    /// <summary>Why a lane was lost last, in words; null when none was.</summary>
-    public string? LastLaneError => _lostLane ?? _connector.LastError;
+    /// <summary>Why <see cref="ServerAway"/>, in words.</summary>
+    public string WhyAway => Volatile.Read(ref _allLanesDown) < 0 ? "it does not answer" : _lostLane ?? _connector.LastError ?? "not reached yet";
 
     private string? _lostLane;
+
+    /// <summary>Whether all address spaces were found gone. The service's thread's, until <see cref="Stop"/>.</summary>
+    public bool NobodyLeft => _targets.Count == 0;
 
     /// <summary>Whether the first target's address space was found gone.</summary>
     public bool TargetGone { get; private set; }
@@ -114,8 +117,20 @@ public sealed partial class LiveService : IDisposable
     /// <summary>Called with each address space that a fork makes, before any page of it is served. Must not throw.</summary>
     public Action<int, UserFaultFd>? OnForked { get; init; }
 
-    /// <summary>For how long no lane has been up; zero while one is. What is away then waits.</summary>
-    public Duration ServerAway => Volatile.Read(ref _allLanesDown) is var since and >= 0 ? _clock.Now - new Instant(since) : default;
+    /// <summary>
+    /// For how long no lane has been up, or, if that is some seconds, nothing has come of what was asked for: a link that is cut tells nobody. Zero
+    /// when all is well. What is away then waits.
+    /// </summary>
+    public Duration ServerAway
+    {
+        get
+        {
+            if (Volatile.Read(ref _allLanesDown) is var since and >= 0)
+                return _clock.Now - new Instant(since);
+            Duration silence = _clock.Now - new Instant(Volatile.Read(ref _heard));
+            return Volatile.Read(ref _openRequests) > 0 && silence > LongSilence ? silence : default;
+        }
+    }
 
     /// <summary>Serves processes, whose descriptors stay the caller's, on a thread of its own.</summary>
     public void Start(params ReadOnlySpan<ServedProcess> targets)
@@ -227,6 +242,11 @@ public sealed partial class LiveService : IDisposable
                 if (_lanes[lane] is not null)
                     NoteUp(lane);
             }
+            if (_lanes is [null, ..])
+            {
+                Volatile.Write(ref _allLanesDown, _clock.Now.Nanoseconds);
+                _connector.Want(0);
+            }
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
             while (!_stop)
                 Turn();
@@ -264,7 +284,8 @@ public sealed partial class LiveService : IDisposable
         }
         if (_service.WantsIdle)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
-        if (!_complete.IsSet && !_service.IsHeld && _service.IsComplete)
+        // Of who ended nothing is waited for: a server that is cut off does not send it.
+        if (!_complete.IsSet && !_service.IsHeld && (_service.IsComplete || NobodyLeft))
             _complete.Set();
     }
 

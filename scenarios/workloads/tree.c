@@ -4,6 +4,7 @@
  *   FILL         every page of every process gets a content that says whose it is and where; the processes are forked off
  *   CHURN seed   each process at the same time: forks a child that reads everything, moves, unmaps, drops, splits (mprotect), rewrites or
  *                reads under a storm of signals, and looks at what it reads. Answers ok
+ *   RACE times   each process at the same time, so often: forks a child that reads a few pages, then moves, unmaps or drops. Answers ok
  *   CHECK        each process reads every page; the sum over all
  *   PING
  * Called with: address, port, pages in all, processes.
@@ -154,12 +155,32 @@ static int storms(int a, uint64_t seed) {
     return well && !spoilt;
 }
 
+/* What another change made read-only. */
+static int unsplits(void) {
+    for (int a = 0; a < AREAS; a++)
+        if (mprotect(area[a], area_pages * PAGE, PROT_READ | PROT_WRITE) != 0)
+            return 0;
+    return 1;
+}
+
+static int races(uint64_t times) {
+    int well = unsplits();
+    for (uint64_t i = 0; i < times && well; i++) {
+        int a = (int)(mix(i * 31 + self) % AREAS), status;
+        pid_t child = fork();
+        if (child == 0)
+            _exit(read_some(a, i, 8) ? 0 : 1);
+        well = i % 3 == 0 ? moves(a, i) : i % 3 == 1 ? drops(a, i) : i % 9 != 2 || unmaps(a);
+        while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+        well &= child > 0 && status == 0;
+    }
+    return well;
+}
+
 static int churn(uint64_t seed) {
     int a = (int)(mix(seed * 31 + self) % AREAS);
-    /* What another change made read-only is written here. */
-    for (int i = 0; i < AREAS; i++)
-        if ((seed + self) % 7 != 4 && mprotect(area[i], area_pages * PAGE, PROT_READ | PROT_WRITE) != 0)
-            return 0;
+    if ((seed + self) % 7 != 4 && !unsplits())
+        return 0;
     switch ((seed + self) % 7) {
     case 0: return forks();
     case 1: return moves(a, seed);
@@ -188,6 +209,8 @@ static void own(const char *line, char *to, size_t room) {
     uint64_t sum = 0;
     if (sscanf(line, "CHURN %llu", &seed) == 1)
         snprintf(to, room, churn(seed) ? "ok" : "error process %d: CHURN %llu: %s", self, seed, wrong_page);
+    else if (sscanf(line, "RACE %llu", &seed) == 1)
+        snprintf(to, room, races(seed) ? "ok" : "error process %d: RACE: %s", self, wrong_page);
     else if (strcmp(line, "FILL") == 0)
         snprintf(to, room, fill() ? "ok" : "error no memory");
     else if (strcmp(line, "CHECK") == 0 && read_all(&sum))

@@ -4,6 +4,8 @@ using System.Security.Cryptography;
 using NUnit.Framework;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
+using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Tests;
 using Testbed.PageXfer.Xfer;
 using Testbed.Scenarios;
 
@@ -13,22 +15,26 @@ namespace Testbed.Criu.Tests;
 [NonParallelizable]
 public sealed class FrozenTests
 {
-    // Tells, when asked by a file, the hash of 48 MiB that nobody else has.
+    // Three processes that tell, when asked by a file, the hash of 16 MiB each that nobody else has.
+    private const int Processes = 3;
     private const string Program = """
         import hashlib, os, sys, time
-        folder = sys.argv[1]
-        data = bytearray(os.urandom(48 << 20))
+        folder, me = sys.argv[1], "0"
+        for child in "1", "2":
+            if me == "0" and os.fork() == 0: me = child
+        data = bytearray(os.urandom(16 << 20))
         while True:
-            if os.path.exists(folder + "/ask"):
-                os.unlink(folder + "/ask")
-                with open(folder + "/new", "w") as f: f.write(hashlib.sha256(data).hexdigest())
-                os.rename(folder + "/new", folder + "/answer")
+            if os.path.exists(folder + "/ask" + me):
+                os.unlink(folder + "/ask" + me)
+                with open(folder + "/new" + me, "w") as f: f.write(hashlib.sha256(data).hexdigest())
+                os.rename(folder + "/new" + me, folder + "/answer" + me)
             time.sleep(0.02)
         """;
 
     private IDisposable? _limits;
     private DirectoryInfo _folder = null!;
     private Side _source = null!;
+    private TestCertificates _authority = null!;
 
     [SetUp]
     public void Start()
@@ -38,6 +44,7 @@ public sealed class FrozenTests
         _folder = Directory.CreateTempSubdirectory("testbed-frozen-");
         File.WriteAllText(In("program.py"), Program);
         _ = _folder.CreateSubdirectory("images");
+        _authority = new TestCertificates(_folder.FullName);
         _source = new Side();
         _source.Launch($"/usr/bin/python3 {In("program.py")} {_folder.FullName}");
         _ = Ask();
@@ -49,6 +56,7 @@ public sealed class FrozenTests
         if (_folder is null)
             return;
         _source.Dispose();
+        _authority.Dispose();
         _folder.Delete(recursive: true);
         _folder = null!;
         _limits!.Dispose();
@@ -62,16 +70,18 @@ public sealed class FrozenTests
         Assert.That(Ask(seconds: 1), Is.Empty, "it stands still");
         using (PagesDirectory pages = PagesDirectory.Open(Images))
         {
-            uint pid = pages.Processes.Single();
-            Assert.That(pid, Is.EqualTo(InnerPid), "named as in its namespace");
-            List<PageRange> lazy = pages.Pages(pid).RangesWith(PagemapFlags.Lazy);
-            Assert.That(lazy.Sum(range => range.Bytes), Is.GreaterThan(48 << 20));
+            Assert.That(pages.Processes, Is.EquivalentTo(Tree.Select(InnerPidOf)).And.Count.EqualTo(Processes), "named as in their namespace");
             PageLane lane = PageLane.Connect(new IPEndPoint(IPAddress.Loopback, port));
-            Assert.That(Fetch(lane, pid, lazy), Is.EqualTo(Direct(HostPid, lazy)));
+            foreach (int process in Tree)
+            {
+                List<PageRange> lazy = pages.Pages(InnerPidOf(process)).RangesWith(PagemapFlags.Lazy);
+                Assert.That(lazy.Sum(range => range.Bytes), Is.GreaterThan(16 << 20));
+                Assert.That(Fetch(lane, InnerPidOf(process), lazy), Is.EqualTo(Direct(process, lazy)));
+            }
             lane.Close(Duration.FromSeconds(5));
         }
         AssertEnds(server, 0);
-        Assert.That(File.ReadAllText(In("ask-log")), Is.Empty.Or.Not.Contain("Error"));
+        Assert.That(File.ReadAllText(In("server.log")), Does.Not.Contain("Error"));
         Assert.That(Answer(20), Is.EqualTo(before), "it runs on, with what was asked meanwhile");
         Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", Path.Combine(Images, $"core-{InnerPid}.img")]);
         Assert.That(decoded.Output, Does.Contain("\"comm\": \"python3\"").And.Contain("X86_64"), decoded.Errors);
@@ -98,8 +108,11 @@ public sealed class FrozenTests
     /// <summary>
     /// CRIU writes the images and leaves the process stopped, its own server is told at once that all is in, and ours does the work.
     /// </summary>
-    [Test]
-    public void CriuRestoresLazilyFromAStoppedProcess()
+    [TestCase(false, false, TestName = "CRIU restores lazily from stopped processes")]
+    [TestCase(false, true, TestName = "CRIU restores lazily from stopped processes over TLS")]
+    [TestCase(true, false, TestName = "CRIU restores with our daemon from stopped processes")]
+    [TestCase(true, true, TestName = "CRIU restores with our daemon from stopped processes over TLS")]
+    public void CriuRestoresLazilyFromStoppedProcesses(bool ours, bool tls)
     {
         string before = Ask();
         int own = Redis.FreePort();
@@ -109,9 +122,11 @@ public sealed class FrozenTests
             Connect(own).Close(Duration.FromSeconds(5));
             AssertEnds(dump, 0);
         }
-        using Process server = Serve(out int port);
+        using Process server = Serve(out int port, tls ? Tls("server") : []);
         using var side = new Side();
-        using Process daemon = side.Start(RealCriu.Program, "lazy-pages", "-D", Images, "-W", _folder.FullName, "-o", "lazy.log", "-v4", "--page-server", "--address", "127.0.0.1", "--port", $"{port}");
+        string[] program = ours ? RealCriu.Daemon : [RealCriu.Program];
+        using Process daemon = side.Start([.. program, "lazy-pages", "-D", Images, "-W", _folder.FullName, "-o", "lazy.log", "-v4",
+            "--page-server", "--address", "127.0.0.1", "--port", $"{port}", .. tls ? Tls("client") : []]);
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
             Thread.Sleep(20);
         Outcome restored = side.Run(RealCriu.Program, "restore", "-D", Images, "-W", _folder.FullName, "-d", "--lazy-pages", "-o", "restore.log", "-v4");
@@ -119,25 +134,36 @@ public sealed class FrozenTests
         Assert.That(Ask(), Is.EqualTo(before), "the restored one answers, for the other is stopped");
         AssertEnds(daemon, 0);
         AssertEnds(server, 0);
-        Assert.That(File.ReadAllText($"/proc/{HostPid}/stat"), Does.Contain(") T"), "stopped, as CRIU left it");
+        Assert.That(Tree.Select(pid => File.ReadAllText($"/proc/{pid}/stat")), Has.All.Contain(") T"), "stopped, as CRIU left them");
     }
 
     private string Images => In("images");
 
-    private uint InnerPid => uint.Parse(File.ReadLines($"/proc/{HostPid}/status").First(line => line.StartsWith("NSpid:", StringComparison.Ordinal)).Split('\t')[^1]);
+    private uint InnerPid => InnerPidOf(HostPid);
+
+    private IEnumerable<int> Tree =>
+        [HostPid, .. File.ReadAllText($"/proc/{HostPid}/task/{HostPid}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse)];
+
+    private static uint InnerPidOf(int pid) => uint.Parse(File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith("NSpid:", StringComparison.Ordinal)).Split('\t')[^1]);
+
+    private string[] Tls(string name)
+    {
+        TlsFiles files = _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
+        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+    }
 
     private int HostPid => _source.Processes.First(pid => File.ReadAllText($"/proc/{pid}/cmdline").Contains("program.py", StringComparison.Ordinal));
 
     private string In(string file) => Path.Combine(_folder.FullName, file);
 
-    private Process Serve(out int port)
+    private Process Serve(out int port, params string[] more)
     {
         port = Redis.FreePort();
-        Process server = RealCriu.StartDaemon("page-server", "-D", Images, "-W", _folder.FullName, "--address", "127.0.0.1", "--port", $"{port}",
-            "--lazy-pages", "--pid", $"{HostPid}", "-v4", "-o", "ask-log", "--pidfile", "server.pid");
+        Process server = RealCriu.StartDaemon(["page-server", "-D", Images, "-W", _folder.FullName, "--address", "127.0.0.1", "--port", $"{port}",
+            "--lazy-pages", "--pid", $"{HostPid}", "-v4", "-o", "server.log", "--pidfile", "server.pid", .. more]);
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("server.pid")) && Environment.TickCount64 < end && !server.HasExited;)
             Thread.Sleep(20);
-        Assert.That(server.HasExited, Is.False, () => File.ReadAllText(In("ask-log")));
+        Assert.That(server.HasExited, Is.False, () => File.ReadAllText(In("server.log")));
         File.Delete(In("server.pid"));
         return server;
     }
@@ -159,19 +185,22 @@ public sealed class FrozenTests
 
     private string Ask(int seconds = 20)
     {
-        File.WriteAllText(In("ask"), "");
+        for (int process = 0; process < Processes; process++)
+            File.WriteAllText(In($"ask{process}"), "");
         return Answer(seconds);
     }
 
+    /// <summary>What all say; nothing when one of them does not answer.</summary>
     private string Answer(int seconds)
     {
+        string[] answers = [.. Enumerable.Range(0, Processes).Select(process => In($"answer{process}"))];
         for (long end = Environment.TickCount64 + seconds * 1000; Environment.TickCount64 < end; Thread.Sleep(20))
         {
-            if (!File.Exists(In("answer")))
+            if (!Array.TrueForAll(answers, File.Exists))
                 continue;
-            string answer = File.ReadAllText(In("answer"));
-            File.Delete(In("answer"));
-            return answer;
+            string all = string.Concat(answers.Select(File.ReadAllText));
+            Array.ForEach(answers, File.Delete);
+            return all;
         }
         return "";
     }

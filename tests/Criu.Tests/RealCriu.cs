@@ -93,7 +93,11 @@ internal sealed class Side : IDisposable
 
     public Outcome Run(params string[] command) => RealCriu.Run("nsenter", Enter(command));
 
-    public Process Start(params string[] command) => RealCriu.Start("nsenter", Enter(command));
+    public Process Start(params string[] command) => StartIn(null, command);
+
+    /// <summary>The same, in another network namespace (a file of /proc).</summary>
+    public Process StartIn(string? network, params string[] command) =>
+        RealCriu.Start("nsenter", [.. network is null ? (string[])[] : [$"--net={network}"], .. Enter(command)]);
 
     /// <summary>Starts a program in the background, with a pid that is free on any side, and no descriptor from outside.</summary>
     public void Launch(string command) => Run("bash", "-c", $$"""

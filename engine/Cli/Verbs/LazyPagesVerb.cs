@@ -67,7 +67,7 @@ internal static class LazyPagesVerb
         return command;
     }
 
-    private static int TakeOver(CriuServer host, LazyPagesOptions options, IReadOnlyDictionary<int, UserFaultFd> saved)
+    private static int TakeOver(CriuServer host, LazyPagesOptions options, SavedDescriptors saved)
     {
         try
         {

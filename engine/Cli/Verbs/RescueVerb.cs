@@ -25,7 +25,8 @@ internal static class RescueVerb
             (int target, string directory) = (parsed.GetValue(pid), parsed.GetRequiredValue(images));
             if (!Rescue.IsNeeded(directory))
                 throw new BadInputException($"{directory}: holds no memory that was taken from a process; expected the images of a capture that was killed");
-            FinishOutcome outcome = Rescue.Run(directory, target, new Dictionary<int, UserFaultFd>());
+            using var nothing = new SavedDescriptors();
+            FinishOutcome outcome = Rescue.Run(directory, target, nothing);
             ChangeJournal.Delete(directory);
             Console.WriteLine($"process {target} {RecordVerb.Describe(outcome)}");
             return 0;

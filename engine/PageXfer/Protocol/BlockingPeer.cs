@@ -318,8 +318,11 @@ internal static class PeerName
 /// <summary>How a peer's host that vanished without a word is noticed: otherwise a process would stay frozen, or wait, for ever.</summary>
 internal static class KeepAlive
 {
-    private const int Tcp = 6, UserTimeout = 18;
+    private const int Tcp = 6, UserTimeout = 18, LongestRetry = 44;
     private const int SecondsOfSilence = 60, Probes = 6, SecondsBetween = 10;
+
+    // A host that cannot be reached does not answer: of a connection that is not there yet nothing can be lost.
+    private const int SecondsToConnect = 5;
 
     public static void Watch(Socket socket)
     {
@@ -328,6 +331,20 @@ internal static class KeepAlive
         socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, SecondsBetween);
         socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveRetryCount, Probes);
         // Of data that is on the way, too: the kernel alone would try for a quarter of an hour.
-        socket.SetRawSocketOption(Tcp, UserTimeout, BitConverter.GetBytes((SecondsOfSilence + Probes * SecondsBetween) * 1000));
+        Set(socket, UserTimeout, SecondsOfSilence + Probes * SecondsBetween);
+        try
+        {
+            // It tries again after twice the time each time: when a link is back, that would be as long again as it was gone.
+            Set(socket, LongestRetry, 1);
+        }
+        catch (SocketException)
+        {
+            // Linux before 6.15.
+        }
     }
+
+    /// <summary>Before it connects.</summary>
+    public static void LimitConnect(Socket socket) => Set(socket, UserTimeout, SecondsToConnect);
+
+    private static void Set(Socket socket, int option, int seconds) => socket.SetRawSocketOption(Tcp, option, BitConverter.GetBytes(seconds * 1000));
 }

@@ -132,6 +132,7 @@ internal static class PageServerSocket
             foreach (IPEndPoint address in AddressesOf(server))
             {
                 var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+                KeepAlive.LimitConnect(socket);
                 try
                 {
                     socket.Connect(address);
