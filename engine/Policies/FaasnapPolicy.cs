@@ -1,3 +1,5 @@
+using System.Collections;
+using System.Runtime.InteropServices;
 using Testbed.Core;
 
 namespace Testbed.Policies;
@@ -61,22 +63,50 @@ public sealed class FaasnapPolicy : IPolicy
 
     private static (long, long)[] Regions(PageMap map, int[] recorded, int group, int gap)
     {
-        (long Index, int Group)[] pages = [.. recorded.Select((index, i) => ((long)index, i / group))];
-        Array.Sort(pages);
-        var regions = new List<(int Group, long Index, long Count)>();
-        long areaEnd = 0;
-        foreach ((long index, int g) in pages)
+        List<(int Group, long Index, long Count)> regions = ByAddress(map, recorded, gap);
+        // In access order: the first page that lies in a region is of its lowest group.
+        Span<(int Group, long Index, long Count)> all = CollectionsMarshal.AsSpan(regions);
+        for (int i = 0; i < recorded.Length; i++)
         {
-            if (regions.Count > 0 && index < areaEnd && index - (regions[^1].Index + regions[^1].Count) <= gap)
-            {
-                (int lowest, long first, _) = regions[^1];
-                regions[^1] = (Math.Min(lowest, g), first, index - first + 1);
-                continue;
-            }
-            areaEnd = map.AreaBounds(index).End;
-            regions.Add((g, index, 1));
+            ref int lowest = ref all[Find(all, recorded[i])].Group;
+            lowest = Math.Min(lowest, i / group);
         }
         regions.Sort();
         return [.. regions.Select(r => (r.Index, r.Count))];
+    }
+
+    /// <summary>The regions, of no group yet. By a bit a page: to sort as many pages takes more memory than all else.</summary>
+    private static List<(int Group, long Index, long Count)> ByAddress(PageMap map, int[] recorded, int gap)
+    {
+        var marked = new BitArray(checked((int)map.Count));
+        foreach (int index in recorded)
+            marked[index] = true;
+        var regions = new List<(int Group, long Index, long Count)>();
+        long areaEnd = 0;
+        for (int index = 0; index < marked.Length; index++)
+        {
+            if (!marked[index])
+                continue;
+            if (regions.Count > 0 && index < areaEnd && index - (regions[^1].Index + regions[^1].Count) <= gap)
+            {
+                regions[^1] = regions[^1] with { Count = index - regions[^1].Index + 1 };
+                continue;
+            }
+            areaEnd = map.AreaBounds(index).End;
+            regions.Add((int.MaxValue, index, 1));
+        }
+        return regions;
+    }
+
+    /// <summary>The region that a page lies in.</summary>
+    private static int Find(ReadOnlySpan<(int Group, long Index, long Count)> regions, int index)
+    {
+        (int low, int high) = (0, regions.Length);
+        while (high - low > 1)
+        {
+            int middle = (low + high) / 2;
+            (low, high) = regions[middle].Index <= index ? (middle, high) : (low, middle);
+        }
+        return low;
     }
 }

@@ -1,6 +1,7 @@
 using Benchmarks.Daemon;
 using NUnit.Framework;
 using Testbed.Policies;
+using Testbed.Replay;
 
 namespace Benchmarks;
 
@@ -24,6 +25,15 @@ public sealed class SmokeTests
         double[] bytes = [.. output.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries)[1..]
             .Select(line => double.Parse(line.Split(' ')[^1], System.Globalization.CultureInfo.InvariantCulture))];
         Assert.That(bytes, Has.Length.EqualTo(6).And.All.AtMost(16.0));
+    }
+
+    [TestCaseSource(typeof(PolicyCatalog), nameof(PolicyCatalog.Names))]
+    public void A_policy_takes_no_more_either(string policy)
+    {
+        ReplayWorkload workload = SyntheticWorkload.Make(300_000, 1, random: true);
+        long bytes = GC.GetAllocatedBytesForCurrentThread();
+        _ = Simulation.Run(workload, ReplayBenchmark.OptionsFor(policy));
+        Assert.That((GC.GetAllocatedBytesForCurrentThread() - bytes) / (double)workload.Touches, Is.AtMost(16.0));
     }
 
     [Test]
