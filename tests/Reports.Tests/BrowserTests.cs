@@ -16,6 +16,10 @@ public sealed partial class BrowserTests
     // Runs in the page, after the page's own script; what it found is read from the dumped document.
     private const string Probe = """
         <script>
+        addEventListener('load', async () => {
+        // What is laid out asks for its fonts, which come later, even out of the page itself.
+        document.body.getBoundingClientRect();
+        await document.fonts.ready;
         const found = { errors: window.probeErrors };
         const sheet = element => getComputedStyle(element);
         found.font = [...document.fonts].filter(f => f.status === 'loaded').map(f => f.family.replaceAll('"', ''));
@@ -34,6 +38,7 @@ public sealed partial class BrowserTests
         found.dark = sheet(document.body).backgroundColor;
         found.darkInk = sheet(document.querySelector('figure svg text')).fill;
         const pre = document.createElement('pre'); pre.id = 'probe'; pre.textContent = JSON.stringify(found); document.body.append(pre);
+        });
         </script>
         """;
 
