@@ -32,10 +32,8 @@ public sealed class ParentTests
         _dump.Dump([], []);
         DirectoryInfo next = _dump.Images.CreateSubdirectory("next");
         uint pid = (uint)_dump.Pid;
-        PagemapFlags anew;
         using (PageReader whole = PageReader.Open(_dump.Images.FullName, PagemapId.Task(pid)))
         {
-            anew = whole.Pagemap.Runs.Aggregate(default(PagemapFlags), (all, run) => all | run.Flags);
             foreach (FileInfo file in _dump.Images.GetFiles("*.img").Where(f => f.Name != $"pagemap-{pid}.img" && f.Name != $"pages-{whole.Pagemap.PagesId}.img"))
                 file.CopyTo(Path.Combine(next.FullName, file.Name));
             Rewrite(next.FullName, pid);
@@ -46,7 +44,7 @@ public sealed class ParentTests
         }
         Outcome decoded = RealCriu.Run(RealCriu.Decoder, ["decode", "--pretty", "-i", Path.Combine(next.FullName, $"pagemap-{pid}.img")]);
         Assert.That(decoded.ExitCode, Is.Zero, decoded.Errors);
-        Assert.That(decoded.Output, Does.Contain("\"PE_PARENT\"").And.Contain(anew.HasFlag(PagemapFlags.Lazy) ? "PE_LAZY | PE_PRESENT" : "\"PE_PRESENT\""));
+        Assert.That(decoded.Output, Does.Contain("\"PE_PARENT\"").And.Contain("PE_LAZY | PE_PRESENT"));
         using (PagesDirectory read = PagesDirectory.Open(next.FullName))
             Assert.That(read.Pages(pid).Pagemap.NeedsParent, Is.True);
         _dump.Restore(next.FullName);
