@@ -16,7 +16,6 @@ public sealed partial class FaultService
     private bool _backgroundMayAsk;
     private bool _backgroundWaits;
     private int _backgroundTurn;
-    private bool _bulkJoins;
 
     private void RequestDemand(AddressSpace space, long index, PageNumber page)
     {
@@ -168,19 +167,12 @@ public sealed partial class FaultService
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
         if (_adapts)
-            Measured(slot, range);
+            _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
         slot.Arrived = _now;
         if (range.Count == 1 && space.IsAlive && space.Map[index] == PageState.InFlight)
             Emit(CommandKind.Install, space, id, space.Remaps.ToRun(range), range.Start);
         else
             Install(id, ref slot, index, range);
-    }
-
-    private void Measured(in RequestSlot slot, PageRange arrived)
-    {
-        _flight.OnArrived(_now, slot.Requested, arrived.Count, arrived.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
-        if (_flight.Joins != _bulkJoins)
-            ChooseLanes();
     }
 
     /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
@@ -357,10 +349,9 @@ public sealed partial class FaultService
 
     private void ChooseLanes()
     {
-        _bulkJoins = _flight.Joins;
         for (int cause = 0; cause < _laneFor.Length; cause++)
         {
-            int preferred = _transfer.LaneFor(_bulkJoins ? Cause.Demand : (Cause)cause);
+            int preferred = _transfer.LaneFor((Cause)cause);
             _laneFor[cause] = _laneUp[preferred] ? preferred : Array.IndexOf(_laneUp, true);
         }
     }

@@ -16,7 +16,6 @@ internal sealed class FlightControl
     private const int StaleRounds = 3;
     private const double Growth = 1.25;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
-    private static readonly Duration LongRoundTrip = Duration.FromMicroseconds(500);
     private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
 
     private readonly TransferOptions _transfer;
@@ -28,9 +27,6 @@ internal sealed class FlightControl
     private Instant _roundBegan;
     private long _roundBytes;
     private bool _inRound;
-
-    // Rounds since a fault made bulk wait: those before say little about the way.
-    private int _calmRounds;
 
     // The rate when it last grew (or less, where it fell since), and for how many rounds it has not: the way is full after some.
     private double _grown;
@@ -53,11 +49,6 @@ internal sealed class FlightControl
     /// <summary>The largest single request, in pages: so small that a few are in flight together.</summary>
     public long RequestPages { get; private set; }
 
-    /// <summary>Whether bulk is to share demand's lane: unless the way limits, and not the processors at its ends. What was measured lately, while
-    /// bulk had its way, says so; until there is enough of that, a long round trip.</summary>
-    public bool Joins => !_transfer.JoinAbove.IsUnlimited
-        && (_calmRounds < Rounds ? _roundTrip < LongRoundTrip : _rate * 1e9 >= _transfer.JoinAbove.BytesPerSecond);
-
     /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
     public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
 
@@ -69,7 +60,7 @@ internal sealed class FlightControl
         if (!_transfer.AdaptFlight)
             return;
         _window = Floor;
-        _calmRounds = _stale = 0;
+        _stale = 0;
         Apply();
     }
 
@@ -98,7 +89,6 @@ internal sealed class FlightControl
         if (!_inRound || round < (_roundTrip > ShortestRound ? _roundTrip : ShortestRound))
             return;
         _rates[_round++ % Rounds] = (double)_roundBytes / round.Nanoseconds;
-        _calmRounds++;
         (_roundBegan, _roundBytes) = (now, 0);
         _rate = 0;
         foreach (double rate in _rates)

@@ -89,10 +89,6 @@ public sealed record TransferOptions
     /// <summary>AdaptFlight: what bulk may queue up on the way, as the time that a fault behind it waits.</summary>
     public Duration QueueBound { get; init; } = Duration.FromMilliseconds(1);
 
-    /// <summary>AdaptFlight: a way that carries more is limited by the processors at its ends, and bulk shares demand's lane, which takes fewer
-    /// threads. None (unlimited) where there are processors for all lanes.</summary>
-    public ByteRate JoinAbove { get; init; } = ByteRate.Unlimited;
-
     /// <summary>The largest single request, in bytes.</summary>
     public long MaxRequest { get; init; } = 64 * 1024;
 

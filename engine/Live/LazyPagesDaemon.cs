@@ -186,12 +186,9 @@ public sealed class LazyPagesDaemon : IDisposable
         _images.Dispose();
     }
 
-    /// <summary>A lane of its own for bulk lets demand pass it by, but has a thread of its own. On two processors, with the program and its clients
-    /// beside it, that is worth it over a link that is slower than they are; else one queue brings everything in in half the time (measured).</summary>
-    private static TransferOptions Adaptive => TransferOptions.Adaptive with
-    {
-        JoinAbove = Environment.ProcessorCount < 4 ? new ByteRate(300e6) : ByteRate.Unlimited,
-    };
+    /// <summary>A lane of its own for bulk lets demand pass it by. A thread of its own does not pay on few processors, with the program and its clients
+    /// beside it: all in took half as long again (measured).</summary>
+    private static bool HasBulkThreads => Environment.ProcessorCount >= 4;
 
     private void Log(int level, string line) => _options.Log(level, line);
 
@@ -228,7 +225,7 @@ public sealed class LazyPagesDaemon : IDisposable
 
     private void Start(CancellationToken cancel)
     {
-        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : Adaptive);
+        TransferOptions transfer = _options.Transfer ?? (_options.Policy.About.CriuTransfer ? TransferOptions.Criu : TransferOptions.Adaptive);
         MemoryImage ImageOf(ServedProcess process) => _memory.Find(m => m.Pid == process.SourcePid).Image;
         TotalPages = _processes.Sum(p => ImageOf(p).PresentPages);
         _trace = _options.TracePath is { } path && _processes.Count > 0 ? TraceWriter.Create(path, Header(_processes[0], ImageOf(_processes[0]))) : null;
@@ -250,7 +247,7 @@ public sealed class LazyPagesDaemon : IDisposable
             return Volatile.Read(ref _live) is null ? null : Probed(_options.Connect!());
         }
         _live = new LiveService(
-            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, _journal)
+            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, _journal, HasBulkThreads)
         { DrainsWithFirst = false, OnForked = _guard is { } guard ? guard.Entrust : null };
         _live.Start([.. _processes]);
     }

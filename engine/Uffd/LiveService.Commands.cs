@@ -9,8 +9,8 @@ public sealed partial class LiveService : IPageReceiver
 {
     private Asked[] _requests = new Asked[64];
 
-    // Pages that do not come in ahead are here, a part at a time, and installed from here while the processor's cache still holds them.
-    private readonly nint _part;
+    // Pages that do not come in ahead are here, for each lane, a part at a time, and installed from here while the processor's cache still holds them.
+    private readonly nint[] _parts;
     private (int Request, PageRange Range) _arriving = (-1, default);
 
     // How many requests are open, and when something came last, or the first of them was sent: read by others, to see a server that is silent.
@@ -19,10 +19,11 @@ public sealed partial class LiveService : IPageReceiver
     private long _heard;
 
     /// <summary>A request that is open.</summary>
+    /// <param name="Lane">Where.</param>
     /// <param name="Range">What was asked for.</param>
     /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
     /// <param name="Buffer">Where they are then; else where those are kept that could not be installed at once, 0 when there were none.</param>
-    private readonly record struct Asked(PageRange Range, bool Ahead, nint Buffer);
+    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer);
 
     /// <summary>Gives an event to the fault service and carries out what comes back, and what comes back from that.</summary>
     private void Feed(in ServiceEvent e)
@@ -81,7 +82,7 @@ public sealed partial class LiveService : IPageReceiver
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
         bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
         nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
-        _requests[command.Request] = new Asked(command.Range, ahead, buffer);
+        _requests[command.Request] = new Asked(command.Lane, command.Range, ahead, buffer);
         if (_openRequests == 0)
             Volatile.Write(ref _heard, _clock.Now.Nanoseconds);
         Volatile.Write(ref _openRequests, _openRequests + 1);
@@ -121,7 +122,7 @@ public sealed partial class LiveService : IPageReceiver
     }
 
     /// <summary>By the page's place in its request, so that pages which follow each other do so here, however they are told of.</summary>
-    private nint PlaceInPart(in Asked asked, PageNumber page) => _part + (nint)((page - asked.Range.Start) % ServiceLane.QuietPartPages << PageNumber.Shift);
+    private nint PlaceInPart(in Asked asked, PageNumber page) => _parts[asked.Lane] + (nint)((page - asked.Range.Start) % ServiceLane.QuietPartPages << PageNumber.Shift);
 
     /// <summary>These will be tried again when other pages are where they are now.</summary>
     private unsafe void Keep(int request, PageRange pages)
@@ -213,7 +214,7 @@ public sealed partial class LiveService : IPageReceiver
     }
 
     private ServiceLane LaneOver(int number, PageLane lane) =>
-        number == 0 ? new PolledLane(lane) : new ThreadedLane(lane, NudgeIfAsleep);
+        number == 0 || !_bulkThreads ? new PolledLane(lane) : new ThreadedLane(lane, NudgeIfAsleep);
 
     private void Receive(int number)
     {

@@ -43,6 +43,7 @@ public sealed partial class LiveService : IDisposable
     private readonly ILiveLog _log;
     private readonly MonotonicClock _clock;
     private readonly bool _isLocal;
+    private readonly bool _bulkThreads;
     private readonly LaneConnector _connector;
     private readonly ServiceLane?[] _lanes;
     private readonly BadInputException?[] _broken;
@@ -79,12 +80,14 @@ public sealed partial class LiveService : IDisposable
     /// <param name="log">Is told every event.</param>
     /// <param name="clock">Its zero is the beginning of the run.</param>
     /// <param name="journal">Is kept of what the program changes; or null.</param>
+    /// <param name="bulkThreads">Whether lanes other than the first have a thread each that receives; if not, the service's own does.</param>
     /// <exception cref="BadInputException">A lane cannot be opened.</exception>
     public LiveService(
-        FaultService service, int lanes, Func<int, PageLane?> connect, IPageSource? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal)
+        FaultService service, int lanes, Func<int, PageLane?> connect, IPageSource? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal,
+        bool bulkThreads = true)
     {
-        (_service, _isLocal, _log, _clock, _journal) = (service, local is not null, log, clock, journal);
-        _part = _buffers.Rent(ServiceLane.QuietPartPages);
+        (_service, _isLocal, _log, _clock, _journal, _bulkThreads) = (service, local is not null, log, clock, journal, bulkThreads);
+        _parts = [.. Enumerable.Range(0, lanes).Select(_ => _buffers.Rent(ServiceLane.QuietPartPages))];
         _lanes = new ServiceLane?[lanes];
         _broken = new BadInputException?[lanes];
         for (int lane = 0; lane < lanes; lane++)

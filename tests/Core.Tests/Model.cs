@@ -44,7 +44,6 @@ internal sealed class Model : IServiceObserver
             ExclusiveBackground = _random.Next(3) == 0,
             AdaptFlight = _random.Next(4) == 0,
             MinInFlight = _random.Next(1, 10) * PageNumber.Size,
-            JoinAbove = _random.Next(2) == 0 ? ByteRate.Unlimited : new ByteRate(Math.Pow(10, _random.Next(4, 10))),
         };
         _laneUp = new bool[_transfer.Lanes];
         _lanes = [.. _laneUp.Select(_ => new Queue<int>())];

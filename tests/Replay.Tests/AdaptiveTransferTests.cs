@@ -13,9 +13,6 @@ public sealed class AdaptiveTransferTests
 {
     private const int Pages = 262_144;
 
-    /// <summary>Two processors: bulk begins in demand's lane, and leaves it when the link turns out to be slow.</summary>
-    private static readonly TransferOptions s_small = TransferOptions.Adaptive with { JoinAbove = new ByteRate(300e6) };
-
     /// <summary>A lane of its own lets demand pass bulk by; in one queue it waits behind what the adapted flight lets queue up. What the
     /// reference host can take in is 8 Gbit/s.</summary>
     [TestCase(1e9, 1, 2, 0.95, 2)]
@@ -31,7 +28,7 @@ public sealed class AdaptiveTransferTests
         RunResult run = Simulation.Run(Touches(), new ReplayOptions(PolicyCatalog.Parse("demand + criu"), link, "link")
         {
             Costs = HostCosts.Reference,
-            Transfer = s_small with { Lanes = lanes },
+            Transfer = TransferOptions.Adaptive with { Lanes = lanes },
         });
         // The second half: the first tenth of a second belongs to the program, and then it has to learn what the link is.
         double rate = link.Rate.TimeFor((long)Pages * PageNumber.Size / 2).Seconds / (run.TimeToResidency(1)!.Value - run.TimeToResidency(0.5)!.Value).Seconds;

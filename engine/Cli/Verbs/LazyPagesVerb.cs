@@ -23,7 +23,7 @@ internal static class LazyPagesVerb
         {
             Description = "what comes when: NAME or NAME:OPTION=VALUE,...; testbed policies lists them",
             // A program comes to life with some hundred faults, one after the other, that lie close together.
-            DefaultValueFactory = _ => "next-n:n=16,aligned=true,faults=64 + criu",
+            DefaultValueFactory = _ => "next-n:n=16,aligned=true,faults=64 + hot-first",
         };
         var policyFiles = PolicyFileOption.Create();
         var trace = new Option<string?>("--trace") { Description = "write a fault trace of the restore to this file" };

@@ -131,16 +131,6 @@ public sealed class PageServer : IDisposable
         Interlocked.Add(ref _pages, pages);
     }
 
-    /// <summary>
-    /// Between parts of a long reply: without it, a request on another connection waits on a busy processor until the scheduler's
-    /// slice (some milliseconds) is over.
-    /// </summary>
-    internal void LetOthersRun()
-    {
-        if (_connectionCount > 1)
-            _ = Thread.Yield();
-    }
-
     internal void Log(string line)
     {
         if (!_stopping)

@@ -14,7 +14,7 @@ internal sealed class PageServerConnection : IDisposable
     // pages a request: 6.8 instead of 3.0 GB/s, with less than half the processor time; at 8 equal; at 4 1.8 instead of 2.9.
     private const int SendFilePages = 8;
 
-    // A part of a long reply, some 50 us. Between two parts other connections get the processor.
+    // A part of a long reply, some 50 us. Between two parts, back from the kernel, the processor goes to who was woken meanwhile, if it is his turn.
     private const int PartPages = 63;
 
     private const int BatchBytes = 64 * 1024;
@@ -25,7 +25,6 @@ internal sealed class PageServerConnection : IDisposable
     private readonly Thread _thread;
     private readonly ReceivingSession? _receiving;
     private readonly LinkShaper.Lane? _lane;
-    private int _bulk;
     private bool _closed;
 
     /// <summary>Whether it got pages and did not say that all is in.</summary>
@@ -113,7 +112,6 @@ internal sealed class PageServerConnection : IDisposable
             throw new BadInputException($"GET for page {range.Start} of process {pid}, which is not in the images");
         range = range with { Count = available };
         _server.Count(available);
-        StepBackForBulk(available);
         HasFetched = true;
         if (_lane is not null)
         {
@@ -127,8 +125,6 @@ internal sealed class PageServerConnection : IDisposable
             if (pages == 0)
                 pages = SendCopy(peer, source, pid, range);
             range = PageRange.Between(range.Start + pages, range.End);
-            if (!range.IsEmpty)
-                _server.LetOthersRun();
         }
         // Replies to requests that came together leave together, but not so many that the first waits long.
         if (peer.Queued >= BatchBytes)
@@ -148,17 +144,6 @@ internal sealed class PageServerConnection : IDisposable
         var part = range with { Count = Math.Min(range.Count, PartPages) };
         source.ReadPages(pid, part, peer.Reserve((int)part.Bytes));
         return part.Count;
-    }
-
-    /// <summary>A lane that asks for many pages again and again, and never for a single one, is a bulk lane.</summary>
-    private void StepBackForBulk(long pages)
-    {
-        const int ManyPages = 8, OftenEnough = 4;
-        if (_bulk == OftenEnough)
-            return;
-        _bulk = pages < ManyPages ? 0 : _bulk + 1;
-        if (_bulk == OftenEnough)
-            BulkThread.StepBack();
     }
 
     private void Receive(BlockingPeer peer, in PageServerMessage message)
