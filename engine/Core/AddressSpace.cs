@@ -3,7 +3,8 @@ namespace Testbed.Core;
 /// <summary>One process's memory: what is where, and the policy that serves it.</summary>
 internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPolicy policy)
 {
-    private const int IndexBits = 40;
+    // Leaves room for all pages that an address of 48 bits can name, and for 2^27 address spaces.
+    private const int IndexBits = 36;
 
     public int Id { get; } = id;
 
