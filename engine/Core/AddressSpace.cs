@@ -3,6 +3,9 @@ namespace Testbed.Core;
 /// <summary>One process's memory: what is where, and the policy that serves it.</summary>
 internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPolicy policy)
 {
+    // Leaves room for all pages that an address of 48 bits can name, and for 2^27 address spaces.
+    private const int IndexBits = 36;
+
     public int Id { get; } = id;
 
     public PageMap Map { get; } = map;
@@ -23,6 +26,13 @@ internal sealed class AddressSpace(int id, PageMap map, RemapTable remaps, IPoli
     public long DrainCursor { get; set; }
 
     public bool IsServed => Map.LazyPages == 0 && Map.InFlightPages == 0;
+
+    /// <summary>A page of this address space as one number, so that one comparison finds who waits for it.</summary>
+    /// <param name="index">In the page map; -1 when nothing that was dumped is there, which is no place.</param>
+    public long PlaceOf(long index) => ((long)Id << IndexBits) | index;
+
+    /// <summary>The page map's index of a place.</summary>
+    public static long IndexAt(long place) => place < 0 ? -1 : place & ((1L << IndexBits) - 1);
 
     /// <summary>The index and the dump address of a run-time page; false when nothing that was dumped is there.</summary>
     public bool TryIndex(PageNumber run, out long index, out PageNumber dump)
@@ -62,8 +72,8 @@ internal struct RequestSlot
 /// <summary>A thread that waits: what it is looked up by, apart from the <see cref="FaultRecord"/>, to be small.</summary>
 internal struct PendingFault
 {
-    /// <summary>In the page map; -1 when nothing that was dumped is there.</summary>
-    public long Index;
+    /// <summary>What is waited for: see <see cref="AddressSpace.PlaceOf"/>.</summary>
+    public long Place;
 
     public PageNumber RunPage;
 
@@ -75,7 +85,6 @@ internal struct PendingFault
     /// <summary>Where its record is.</summary>
     public int Record;
 
-    /// <summary>Whether it is one of these pages that is waited for.</summary>
-    public readonly bool IsFor(AddressSpace space, long index, long count) =>
-        (ulong)(Index - index) < (ulong)count & Space == space.Id;
+    /// <summary>Whether it is one of the pages from this place on that is waited for.</summary>
+    public readonly bool IsFor(long place, long count) => (ulong)(Place - place) < (ulong)count;
 }

@@ -347,7 +347,7 @@ public sealed partial class FaultService
     {
         for (int i = 0; i < _pendingCount; i++)
         {
-            (AddressSpace space, long index) = (Space(_pending[i].Space), _pending[i].Index);
+            (AddressSpace space, long index) = (Space(_pending[i].Space), AddressSpace.IndexAt(_pending[i].Place));
             if (index >= 0 && space.Map[index] == PageState.Lazy)
                 RequestDemand(space, index, _records[_pending[i].Record].Page);
         }
@@ -401,9 +401,10 @@ public sealed partial class FaultService
 
     private ref RequestSlot Slot(int id)
     {
-        if ((uint)id >= (uint)_slots.Length || _slots[id].Open <= 0)
+        RequestSlot[] slots = _slots;
+        if ((uint)id >= (uint)slots.Length || slots[id].Open <= 0)
             throw NotOpen(id);
-        return ref _slots[id];
+        return ref slots[id];
     }
 
     // Apart, so that the text costs nothing where all is well.

@@ -213,7 +213,7 @@ public sealed partial class FaultService
             GrowPending();
         // Field by field: what was put together on the stack would have to be copied.
         ref PendingFault pending = ref _pending[_pendingCount++];
-        pending.Index = index;
+        pending.Place = space.PlaceOf(index);
         pending.RunPage = e.Range.Start;
         pending.Space = space.Id;
         pending.Thread = e.Thread;
@@ -239,7 +239,7 @@ public sealed partial class FaultService
             ref PendingFault p = ref pending[i];
             if (p.Thread != e.Thread || p.Space != space.Id)
                 continue;
-            if (p.Index == index && _records[p.Record].Page == page)
+            if (p.Place == space.PlaceOf(index) && _records[p.Record].Page == page)
             {
                 p.RunPage = e.Range.Start;
                 return p.Record;
@@ -266,13 +266,7 @@ public sealed partial class FaultService
     {
         if (i == --_pendingCount)
             return;
-        ref PendingFault removed = ref _pending[i];
-        ref PendingFault last = ref _pending[_pendingCount];
-        removed.Index = last.Index;
-        removed.RunPage = last.RunPage;
-        removed.Space = last.Space;
-        removed.Thread = last.Thread;
-        (removed.Record, last.Record) = (last.Record, removed.Record);
+        (_pending[i], _pending[_pendingCount]) = (_pending[_pendingCount], _pending[i]);
     }
 
     private Span<PendingFault> Pending => _pending.AsSpan(0, _pendingCount);
@@ -281,11 +275,12 @@ public sealed partial class FaultService
     private void Resolve(AddressSpace space, long index, long count, Instant arrived)
     {
         Span<PendingFault> pending = Pending;
+        long place = space.PlaceOf(index);
         // Which one it is, is as good as random: no branch depends on it as long as it is one.
         (int waiting, int which) = (0, 0);
         for (int i = 0; i < pending.Length; i++)
         {
-            int one = pending[i].IsFor(space, index, count) ? 1 : 0;
+            int one = pending[i].IsFor(place, count) ? 1 : 0;
             waiting += one;
             which |= i & -one;
         }
@@ -296,7 +291,7 @@ public sealed partial class FaultService
         }
         for (int i = pending.Length - 1; i >= 0 && waiting > 0; i--)
         {
-            if (pending[i].IsFor(space, index, count))
+            if (pending[i].IsFor(place, count))
                 Resolve(i, arrived);
         }
     }

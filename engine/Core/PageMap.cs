@@ -100,8 +100,8 @@ public sealed class PageMap
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get
         {
-            ref readonly Word word = ref _words[index >> 6];
-            int bit = (int)(index & 63);
+            ref readonly Word word = ref WordOf(index);
+            int bit = (int)index;
             return (PageState)(((word.Low >> bit) & 1) | (((word.High >> bit) & 1) << 1));
         }
     }
@@ -111,19 +111,17 @@ public sealed class PageMap
     {
         ref readonly Area area = ref _areas[_recent];
         ulong offset = page.Value - area.Start;
-        index = area.Base + (long)offset;
-        return offset < (ulong)area.Count || TryOther(page, out index);
+        index = offset < (ulong)area.Count ? area.Base + (long)offset : IndexOfOther(page);
+        return index >= 0;
     }
 
-    private bool TryOther(PageNumber page, out long index)
+    private long IndexOfOther(PageNumber page)
     {
-        index = -1;
         int at = AreaFrom(page.Value);
         if (at < 0 || page.Value - _areas[at].Start >= (ulong)_areas[at].Count)
-            return false;
+            return -1;
         _recent = at;
-        index = _areas[at].Base + (long)(page.Value - _areas[at].Start);
-        return true;
+        return _areas[at].Base + (long)(page.Value - _areas[at].Start);
     }
 
     /// <summary>The first page of the first area behind <paramref name="page"/>.</summary>
@@ -210,7 +208,7 @@ public sealed class PageMap
     internal void Set(long index, PageState state)
     {
         PageState old = this[index];
-        Apply(index >> 6, 1ul << (int)index, state);
+        Apply(ref WordOf(index), 1ul << (int)index, state);
         Account(old, -1);
         Account(state, 1);
     }
@@ -222,14 +220,14 @@ public sealed class PageMap
         InFlightPages += count;
         if (count == 1)
         {
-            Apply(index >> 6, 1ul << (int)index, PageState.InFlight);
+            Apply(ref WordOf(index), 1ul << (int)index, PageState.InFlight);
             return;
         }
         while (count > 0)
         {
             int bit = (int)(index & 63);
             int n = (int)Math.Min(64 - bit, count);
-            Apply(index >> 6, (ulong.MaxValue >> (64 - n)) << bit, PageState.InFlight);
+            Apply(ref WordOf(index), (ulong.MaxValue >> (64 - n)) << bit, PageState.InFlight);
             index += n;
             count -= n;
         }
@@ -238,7 +236,7 @@ public sealed class PageMap
     /// <summary>Pages are in; mostly it is one, and was in flight.</summary>
     internal void Install(long index, long count)
     {
-        ref Word word = ref _words[index >> 6];
+        ref Word word = ref WordOf(index);
         ulong bit = 1ul << (int)index;
         if (count > 1 || (word.High & ~word.Low & bit) == 0)
         {
@@ -262,10 +260,10 @@ public sealed class PageMap
             int bit = (int)(index & 63);
             int n = (int)Math.Min(64 - bit, end - index);
             ulong mask = (ulong.MaxValue >> (64 - n)) << bit;
-            long word = index >> 6;
-            Account(PageState.Lazy, -BitOperations.PopCount(LazyWord(word) & mask));
-            Account(PageState.InFlight, -BitOperations.PopCount(_words[word].High & ~_words[word].Low & mask));
-            Apply(word, mask, state);
+            ref Word word = ref WordOf(index);
+            Account(PageState.Lazy, -BitOperations.PopCount(word.Low & ~word.High & mask));
+            Account(PageState.InFlight, -BitOperations.PopCount(word.High & ~word.Low & mask));
+            Apply(ref word, mask, state);
             Account(state, n);
             index += n;
         }
@@ -273,11 +271,10 @@ public sealed class PageMap
 
     internal PageMap Fork() => new(this);
 
-    private void Apply(long word, ulong mask, PageState state)
+    private static void Apply(ref Word word, ulong mask, PageState state)
     {
-        ref Word w = ref _words[word];
-        w.Low = ((int)state & 1) != 0 ? w.Low | mask : w.Low & ~mask;
-        w.High = ((int)state & 2) != 0 ? w.High | mask : w.High & ~mask;
+        word.Low = ((int)state & 1) != 0 ? word.Low | mask : word.Low & ~mask;
+        word.High = ((int)state & 2) != 0 ? word.High | mask : word.High & ~mask;
     }
 
     private void Account(PageState state, long pages)
@@ -287,6 +284,8 @@ public sealed class PageMap
         else if (state == PageState.InFlight)
             InFlightPages += pages;
     }
+
+    private ref Word WordOf(long index) => ref _words[(int)(index >> 6)];
 
     private ulong LazyWord(long word) => _words[word].Low & ~_words[word].High;
 

@@ -24,23 +24,21 @@ internal sealed class RemapTable
     /// <summary>The dump address of a run-time page; false when nothing that was dumped is there.</summary>
     public bool TryToDump(PageNumber run, out PageNumber dump)
     {
-        dump = run;
-        return _moved.Count == 0 || TryMovedToDump(run, ref dump);
+        PageNumber? found = _moved.Count == 0 ? run : MovedToDump(run);
+        dump = found.GetValueOrDefault();
+        return found.HasValue;
     }
 
-    private bool TryMovedToDump(PageNumber run, ref PageNumber dump)
+    private PageNumber? MovedToDump(PageNumber run)
     {
         bool movedAway = false;
         foreach (Segment s in _moved)
         {
             if (s.RunRange.Contains(run))
-            {
-                dump = s.Dump + (run - s.Run);
-                return true;
-            }
+                return s.Dump + (run - s.Run);
             movedAway |= s.DumpRange.Contains(run);
         }
-        return !movedAway;
+        return movedAway ? null : run;
     }
 
     /// <summary>The run-time place of the first pages of a dump range, as many as stayed together.</summary>

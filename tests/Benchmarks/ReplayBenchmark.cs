@@ -2,7 +2,6 @@ using BenchmarkDotNet.Attributes;
 using BenchmarkDotNet.Columns;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Jobs;
-using BenchmarkDotNet.Toolchains.InProcess.Emit;
 using Perfolizer.Horology;
 using Testbed.Core;
 using Testbed.Policies;
@@ -46,13 +45,13 @@ public class ReplayBenchmark
     [Benchmark(OperationsPerInvoke = Touches)]
     public RunResult Replay() => Simulation.Run(_workload, _options);
 
-    /// <summary>A replay takes some milliseconds and little of it is chance: a second for each of the many cases is enough.</summary>
+    /// <summary>A replay takes some milliseconds and little of it is chance: two seconds for each of the many cases are enough. Each has a process
+    /// of its own, for code is compiled with what was learnt from the cases that ran first.</summary>
     private sealed class Brief : ManualConfig
     {
         public Brief() => AddColumn(StatisticColumn.OperationsPerSecond).AddJob(Job.Default
-            .WithToolchain(InProcessEmitToolchain.Instance)
             .WithIterationTime(TimeInterval.FromMilliseconds(100))
-            .WithWarmupCount(4)
+            .WithWarmupCount(10)
             .WithIterationCount(8));
     }
 
