@@ -29,7 +29,7 @@ internal sealed record Column(
         Latency("p999", "p99.9", 0.999),
         Latency("max", "max", 1),
         Time("total_stall_s", "Total stall", "Sum of all waiting, over all threads", s => s.Run.TotalStall, lower: true),
-        Time("waiting_s", "Waiting", "Sum of all waiting as the threads see it, from touch to running again; known in replay only", s => s.Run.Waiting, lower: true),
+        Time("waiting_s", "Waiting", "Sum of all that the threads lose, from touch to running again, and by slower work; known in replay only", s => s.Run.Waiting, lower: true),
         Time("waiting_bound_s", "Least waiting", "What no policy can beat: each page must cross the link before its touch", s => s.Run.Bound?.Waiting),
         Time("first_response_s", "First response", "From resume to the workload's first answer", s => s.Run.TimeToFirstResponse, lower: true),
         Time("workload_s", "Workload", "When the last recorded touch was done", s => s.Run.WorkloadTime, lower: true),

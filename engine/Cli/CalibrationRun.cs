@@ -10,12 +10,14 @@ internal sealed class CalibrationRun
     private readonly Trace _trace;
     private readonly FaultRecord[] _faults;
     private readonly double _outside;
+    private readonly double[] _worked;
 
     /// <param name="trace">With its events.</param>
     /// <param name="toucher">Whose pages count; what else the process touches does not.</param>
     /// <param name="took">How long its touches took, as it saw them.</param>
+    /// <param name="worked">And its work after each.</param>
     /// <param name="serverCpu">CPU time of the server, in nanoseconds.</param>
-    public CalibrationRun(Trace trace, PageToucher toucher, long[] took, double serverCpu)
+    public CalibrationRun(Trace trace, PageToucher toucher, long[] took, long[] worked, double serverCpu)
     {
         (_trace, ServerCpu) = (trace, serverCpu);
         var own = new PageRange(toucher.First, toucher.Order.Count);
@@ -26,6 +28,7 @@ internal sealed class CalibrationRun
         _outside = Median(Enumerable.Range(0, took.Length)
             .Where(i => served.ContainsKey(toucher.First + toucher.Order[i]))
             .Select(i => (double)(took[i] - served[toucher.First + toucher.Order[i]])));
+        _worked = [.. worked.Where((_, i) => served.ContainsKey(toucher.First + toucher.Order[i])).Select(w => (double)w).Order()];
         Requests = CountRequests();
         Pages = trace.Events.Where(e => e.Kind == ServiceEventKind.Arrived).Sum(e => e.Range.Count);
     }
@@ -38,6 +41,10 @@ internal sealed class CalibrationRun
 
     /// <summary>What the thread waited beyond what the daemon saw.</summary>
     public double OutsideDaemon() => _outside;
+
+    /// <summary>The work after touches that waited for a page of their own: the mean without the longest twentieth, for those met a hitch of the
+    /// machine, but not the median, for who shares a CPU loses much time now and then.</summary>
+    public double Work() => _worked.Take(Math.Max(1, _worked.Length * 19 / 20)).DefaultIfEmpty().Average();
 
     /// <summary>From the daemon's wake-up to the page at hand.</summary>
     public double Transfer() => Median(_faults.Select(f => (double)(f.Arrived - f.Woken).Nanoseconds));

@@ -18,11 +18,15 @@ internal sealed class Calibrator : IDisposable
     private const int Small = 4;
     private const int LocalTouches = 8000;
     private const int ShapedTouches = 1500;
+    private const int WorkTouches = 1000;
 
     /// <summary>Of what the touching thread waits beyond the daemon's sight: the part after the wake-up.</summary>
     private const double WakeShare = 0.15;
 
     private static readonly LinkParameters s_link = new(ByteRate.FromBitsPerSecond(1e9), Duration.FromMilliseconds(1));
+
+    // So slow that all touches meet bulk.
+    private static readonly LinkParameters s_slowLink = s_link with { Rate = ByteRate.FromBitsPerSecond(2e8) };
 
     private readonly Dictionary<string, List<double>> _values = [];
     private readonly List<double> _local = [], _shaped = [];
@@ -38,7 +42,7 @@ internal sealed class Calibrator : IDisposable
         _toucher = new PageToucher(Pages);
         try
         {
-            _ = Session("demand", LinkParameters.Unshaped, LocalTouches);
+            _ = Session("demand", LinkParameters.Unshaped, LocalTouches, works: true);
         }
         catch
         {
@@ -76,6 +80,8 @@ internal sealed class Calibrator : IDisposable
         CalibrationRun bulk = Session("next-n:n=1", LinkParameters.Unshaped, 0);
         CalibrationRun small = Session("next-n:n=1", LinkParameters.Unshaped, 0, new TransferOptions { MaxRequest = Small * PageNumber.Size });
         CalibrationRun shaped = Session("demand", s_link, ShapedTouches);
+        CalibrationRun alone = Session("demand", s_link, WorkTouches, works: true);
+        CalibrationRun shared = Session("next-n:n=1", s_slowLink, WorkTouches, works: true);
 
         // How much comes at once is up to the lanes and their threads.
         int large = bulk.LargestPart;
@@ -109,6 +115,7 @@ internal sealed class Calibrator : IDisposable
         Add("faultDelivery", outside * (1 - WakeShare));
         Add("threadWake", outside * WakeShare);
         Add("idleWake", Math.Max(0, shaped.OutsideDaemon() - outside));
+        Add("bulkThink", Math.Max(0, shared.Work() / alone.Work() - 1) * Duration.FromMilliseconds(1).Nanoseconds);
         Add("localInterval", demand.Interval());
         Add("shapedInterval", shaped.Interval());
         _local.AddRange(demand.Latencies());
@@ -122,7 +129,7 @@ internal sealed class Calibrator : IDisposable
         values.Add(nanoseconds);
     }
 
-    private CalibrationRun Session(string policy, LinkParameters link, int touches, TransferOptions? transfer = null)
+    private CalibrationRun Session(string policy, LinkParameters link, int touches, TransferOptions? transfer = null, bool works = false)
     {
         _cancel.ThrowIfCancellationRequested();
         string file = Path.Combine(Path.GetTempPath(), $"testbed-calibrate-{Environment.ProcessId}.trace");
@@ -137,17 +144,18 @@ internal sealed class Calibrator : IDisposable
                 TracePath = file,
                 TraceEvents = true,
             };
-            long[] took;
+            (long[] took, long[] worked) = ([], []);
             double cpu;
             using (LiveSession session = LiveSession.Begin(_toucher.Pid, options, null, _cancel))
             {
-                took = touches > 0 ? _toucher.Touch(touches) : [];
-                if (touches == 0)
+                if (touches > 0)
+                    (took, worked) = _toucher.Touch(touches, works);
+                else
                     session.WaitWhile(() => !session.IsComplete, null, _cancel);
                 cpu = ServerCpu();
                 _ = session.End(EndState.Drained);
             }
-            return new CalibrationRun(Trace.Load(file), _toucher, took, cpu);
+            return new CalibrationRun(Trace.Load(file), _toucher, took, worked, cpu);
         }
         finally
         {

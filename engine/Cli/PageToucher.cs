@@ -41,11 +41,13 @@ internal sealed class PageToucher : IDisposable
     public IReadOnlyList<int> Order { get; }
 
     /// <summary>Lets it touch the first pages of its order.</summary>
-    /// <returns>How long each touch took, in nanoseconds.</returns>
-    public long[] Touch(int count)
+    /// <param name="count">How many.</param>
+    /// <param name="works">Whether it works after each touch, as a program does: always the same, over a MiB of its own.</param>
+    /// <returns>How long each touch and the work after it took, in nanoseconds.</returns>
+    public (long[] Took, long[] Worked) Touch(int count, bool works)
     {
-        _commands.Write(BitConverter.GetBytes(count));
-        return Read(count);
+        _commands.Write(BitConverter.GetBytes(works ? -count : count));
+        return (Read(count), Read(count));
     }
 
     /// <summary>Ends it.</summary>
@@ -70,10 +72,11 @@ internal sealed class PageToucher : IDisposable
         for (int i = 0; i < pages; i++)
             Marshal.WriteInt32(memory + (i << PageNumber.Shift), i + 1);
         int[] order = Shuffled(pages);
-        var took = new long[pages];
+        var (took, worked) = (new long[pages], new long[pages]);
+        var own = new int[1 << 18];
         // Compiled now, and not while the memory is away.
         for (int i = 0; i < 40; i++)
-            Touch(memory, order, took, pages);
+            Touch(memory, order, took, pages, [], worked);
         answers.Write(BitConverter.GetBytes((long)memory));
         var count = new byte[sizeof(int)];
         while (commands.ReadAtLeast(count, count.Length, throwOnEndOfStream: false) == count.Length)
@@ -81,22 +84,34 @@ internal sealed class PageToucher : IDisposable
             int n = BitConverter.ToInt32(count);
             // Our own arrays come back before the clock runs.
             Array.Clear(took);
+            Array.Clear(worked);
             _ = order.Sum(i => (long)i);
-            Touch(memory, order, took, n);
-            answers.Write(MemoryMarshal.AsBytes(took.AsSpan(0, n)));
+            Work(own);
+            Touch(memory, order, took, Math.Abs(n), n < 0 ? own : [], worked);
+            answers.Write(MemoryMarshal.AsBytes(took.AsSpan(0, Math.Abs(n))));
+            answers.Write(MemoryMarshal.AsBytes(worked.AsSpan(0, Math.Abs(n))));
         }
         return 0;
     }
 
-    private static void Touch(nint memory, int[] order, long[] took, int count)
+    private static void Touch(nint memory, int[] order, long[] took, int count, int[] own, long[] worked)
     {
         double scale = 1e9 / Stopwatch.Frequency;
         for (int i = 0; i < count; i++)
         {
             long began = Stopwatch.GetTimestamp();
             _ = Marshal.ReadByte(memory + ((nint)order[i] << PageNumber.Shift));
-            took[i] = (long)((Stopwatch.GetTimestamp() - began) * scale);
+            long touched = Stopwatch.GetTimestamp();
+            took[i] = (long)((touched - began) * scale);
+            Work(own);
+            worked[i] = (long)((Stopwatch.GetTimestamp() - touched) * scale);
         }
+    }
+
+    private static void Work(int[] own)
+    {
+        for (int i = 0; i < own.Length; i += 16)
+            own[i]++;
     }
 
     private static int[] Shuffled(int pages)

@@ -115,8 +115,9 @@ public sealed class RunResult
     /// <summary>The sum of all latencies, of zero faults too, over all threads.</summary>
     public required Duration TotalStall { get; init; }
 
-    /// <summary>The sum of all waiting as the threads see it, from the touch until the thread runs again: beside
-    /// <see cref="TotalStall"/> the ways from the touch to the daemon and back, and the time until the daemon turned to the fault.
+    /// <summary>The sum of all that the threads lose, as they see it, from the touch until the thread runs again: beside
+    /// <see cref="TotalStall"/> the ways from the touch to the daemon and back, and the time until the daemon turned to the fault; and what
+    /// their own work takes longer while pages come in that nobody waits for.
     /// Known in replay only; null live.</summary>
     public Duration? Waiting { get; init; }
 

@@ -15,6 +15,10 @@ public sealed record HostCosts
     /// that have nothing to do meanwhile wake up slowly. Not charged when the link is unshaped, and not part of recorded think times.</summary>
     public Duration IdleWake { get; init; }
 
+    /// <summary>How much longer a millisecond of a thread's own work takes while pages come in that nobody waits for than when none but its own
+    /// do: it shares caches and CPUs with those who bring them. Zero in calibrations that did not measure it.</summary>
+    public Duration BulkThink { get; init; }
+
     /// <summary>From the end of the install until the thread runs.</summary>
     public Duration ThreadWake { get; init; }
 

@@ -37,7 +37,7 @@ public sealed class Simulation : IServiceObserver
     private readonly ReplayWorkload _workload;
     private readonly ReplayOptions _options;
     private readonly HostCosts _costs;
-    private readonly long _thinkSaved;
+    private readonly long _thinkSaved, _bulkThink;
     private readonly FaultService _service;
     private readonly PageMap _map;
     private readonly RunMetrics _metrics;
@@ -71,6 +71,9 @@ public sealed class Simulation : IServiceObserver
     private ServiceEvent _idle = new(ServiceEventKind.Idle, Instant.Zero, 0, default);
     private long _workloadEnd;
     private long _sumOfEnds, _thinking;
+
+    // Pages on their way that nobody waited for when they were asked for.
+    private long _bulk;
     private long _firstResponseEnd;
     private long _useful, _latePrefetch;
 
@@ -78,6 +81,7 @@ public sealed class Simulation : IServiceObserver
     {
         (_workload, _options, _costs) = (workload, options, options.Costs);
         _thinkSaved = (_costs.FaultDelivery + _costs.ThreadWake).Nanoseconds;
+        _bulkThink = _costs.BulkThink.Nanoseconds;
         TransferOptions transfer = options.Transfer ?? options.Policy.DefaultTransfer;
         IReadOnlyList<PageNumber> recording = options.Recording ?? workload.Recording;
         _service = new FaultService(
@@ -240,7 +244,7 @@ public sealed class Simulation : IServiceObserver
         // At least zero, without a branch that is as good as random.
         think &= ~(think >> 63);
         _thinking += think;
-        return think;
+        return _bulk > 0 ? think + think * _bulkThink / 1_000_000 : think;
     }
 
     /// <summary>The daemon takes in what reached it.</summary>
@@ -254,6 +258,8 @@ public sealed class Simulation : IServiceObserver
 
     private void ReceivePages(int request, int pages)
     {
+        if (!_open[request].IsDemand)
+            _bulk -= pages;
         _daemonTime += _costs.ReceivePerCall.Nanoseconds + pages * _costs.ReceivePerPage.Nanoseconds;
         _arrived.Range = _open[request].Take(pages);
         _arrived.Request = request;
@@ -432,6 +438,8 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause)
     {
         _metrics.OnRequested(time, space, range, cause);
+        if (cause != Cause.Demand)
+            _bulk += range.Count;
         if (cause != Cause.Prefetch || !_map.TryIndex(range.Start, out long index))
             return;
         if (_prefetched.Length == 0)
@@ -481,20 +489,5 @@ public sealed class Simulation : IServiceObserver
 
         /// <summary>The same, from when the daemon knows of it.</summary>
         public PageNumber Waiting;
-    }
-
-    /// <summary>A request on its way: what of it is still to come, and whether a thread waits for it.</summary>
-    private struct OpenRequest
-    {
-        public PageRange Rest;
-        public bool IsDemand;
-
-        /// <summary>The first pages, and leaves the rest.</summary>
-        public PageRange Take(int pages)
-        {
-            var first = new PageRange(Rest.Start, pages);
-            Rest = new PageRange(Rest.Start + pages, Rest.Count - pages);
-            return first;
-        }
     }
 }

@@ -128,6 +128,12 @@ internal sealed class Reference
             return;
         long saved = (_costs.FaultDelivery + _costs.ThreadWake).Nanoseconds;
         long think = Math.Max(0, touches.Think[_cursor[thread]] - saved);
+        if (_pages.Exists(p => p.State == PageState.InFlight && p.Cause != Cause.Demand))
+        {
+            long slower = think * _costs.BulkThink.Nanoseconds / 1_000_000;
+            think += slower;
+            Waiting += slower;
+        }
         _happenings.Add(new Happening(from + think, thread, false, (int)touches.Pages[_cursor[thread]], 1, null));
     }
 

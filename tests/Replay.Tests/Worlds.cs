@@ -10,7 +10,7 @@ internal static class Worlds
     private static readonly Gen<Duration> Cost = Gen.Long[0, 100_003].Select(ns => new Duration(ns));
 
     public static readonly Gen<HostCosts> Costs =
-        Gen.Select(Cost, Cost, Cost, Cost, Gen.Select(Cost, Cost, Cost, Cost), Gen.Select(Cost, Cost, Cost, Cost, Cost)).Select((a, b, c, d, e, f) => new HostCosts
+        Gen.Select(Cost, Cost, Cost, Cost, Gen.Select(Cost, Cost, Cost, Cost), Gen.Select(Cost, Cost, Cost, Cost, Cost, Cost)).Select((a, b, c, d, e, f) => new HostCosts
         {
             FaultDelivery = a,
             ThreadWake = b,
@@ -26,6 +26,7 @@ internal static class Worlds
             ReceivePerCall = f.Item3,
             ReceivePerPage = f.Item4,
             InstallWake = f.Item5,
+            BulkThink = new Duration(f.Item6.Nanoseconds * 20),
         });
 
     public static readonly Gen<LinkParameters> Link = Gen.Select(Gen.Int[0, 4], Gen.Long[1, 3_000_017]).Select((rate, delay) =>

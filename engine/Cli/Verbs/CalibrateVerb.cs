@@ -17,8 +17,9 @@ internal static class CalibrateVerb
                 r.AddError("--repetitions: expected 1 to 100.");
         });
         var command = new Command("calibrate", """
-            Measure what this host charges for the steps of a fault: wake-up, request, server, receiving, install, emulated link. Takes
-            about half a minute. Replays that name the result in --calibration, or in their scenario, use it instead of the reference.
+            Measure what this host charges for the steps of a fault: wake-up, request, server, receiving, install, emulated link; and by how
+            much bulk slows a program down. Takes about a minute. Replays that name the result in --calibration, or in their scenario, use it
+            instead of the reference.
 
             Example:
               testbed calibrate -o my-host.json
