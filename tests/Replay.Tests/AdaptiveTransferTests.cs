@@ -30,7 +30,7 @@ public sealed class AdaptiveTransferTests
             Costs = HostCosts.Reference,
             Transfer = TransferOptions.Adaptive with { Lanes = lanes },
         });
-        // The second half: the first tenth of a second belongs to the program, and then it has to learn what the link is.
+        // The second half: the first moments belong to the program, and then it has to learn what the link is.
         double rate = link.Rate.TimeFor((long)Pages * PageNumber.Size / 2).Seconds / (run.TimeToResidency(1)!.Value - run.TimeToResidency(0.5)!.Value).Seconds;
         Duration p99 = run.LatencyQuantile(0.99);
         TestContext.Out.WriteLine($"{bits / 1e9} Gbit/s, {roundTrip} ms, {lanes} lanes: {rate:P1} of the link, demand p50 {run.LatencyQuantile(0.5)}, p99 {p99}, {run.Latencies.Count} waits, all in {run.TimeToResidency(1)!.Value - Instant.Zero}");
