@@ -100,7 +100,7 @@ public sealed record TransferOptions
 
     /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault, and all but stops where it shares demand's lane: the
     /// program answers first. Later the opposite serves it better: what is in sooner is waited for by fewer.</summary>
-    public Duration Courtesy { get; init; } = Duration.FromMilliseconds(50);
+    public Duration Courtesy { get; init; } = Duration.FromMilliseconds(60);
 
     /// <summary>A daemon's: one lane for demand and one for bulk, and as much in flight as the link asks for, up to 16 MiB.</summary>
     public static TransferOptions Adaptive => new() { Lanes = 2, AdaptFlight = true, MinInFlight = 128 * 1024, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };
