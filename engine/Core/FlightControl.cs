@@ -16,6 +16,7 @@ internal sealed class FlightControl
     private const int StaleRounds = 3;
     private const double Growth = 1.25;
     private static readonly Duration ShortestRound = Duration.FromMicroseconds(500);
+    private static readonly Duration AtOnce = Duration.FromMicroseconds(100);
     private static readonly Duration RoundTripLife = Duration.FromSeconds(10);
 
     private readonly TransferOptions _transfer;
@@ -27,6 +28,7 @@ internal sealed class FlightControl
     private Instant _roundBegan;
     private long _roundBytes;
     private bool _inRound;
+    private Instant _arrived;
 
     // The rate when it last grew (or less, where it fell since), and for how many rounds it has not: the way is full after some.
     private double _grown;
@@ -67,9 +69,10 @@ internal sealed class FlightControl
     /// <summary>A request goes out while <paramref name="inFlight"/> pages are on their way.</summary>
     public void OnRequested(Instant now, long inFlight)
     {
-        if (!_transfer.AdaptFlight || (_inRound && inFlight > 0))
+        if (!_transfer.AdaptFlight || (_inRound && (inFlight > 0 || now - _arrived < AtOnce)))
             return;
-        // The way was idle: what it carries is measured from here on.
+        // The way was idle for want of wishes: what it carries is measured from here on. Not so when everything came in together and the next goes
+        // out at once: where the floor is that little, no round would ever end, and never would more be allowed.
         (_inRound, _roundBegan, _roundBytes) = (true, now, 0);
     }
 
@@ -79,6 +82,7 @@ internal sealed class FlightControl
     {
         if (!_transfer.AdaptFlight)
             return;
+        _arrived = now;
         if (first)
             Measured(now, now - requested);
         _roundBytes += pages << PageNumber.Shift;
