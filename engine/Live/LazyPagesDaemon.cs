@@ -153,8 +153,8 @@ public sealed class LazyPagesDaemon : IDisposable
             bool later = false;
             PageLane? Connect(int lane) => later ? options.Connect!() : null;
             using var live = new LiveService(
-                second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock, journal)
-            { DrainsWithFirst = false };
+                second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock)
+            { Journal = journal, DrainsWithFirst = false };
             later = true;
             live.Continue(served, second.Spaces);
             live.Drain();
@@ -247,8 +247,8 @@ public sealed class LazyPagesDaemon : IDisposable
             return Volatile.Read(ref _live) is null ? null : Probed(_options.Connect!());
         }
         _live = new LiveService(
-            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, _journal, HasBulkThreads)
-        { DrainsWithFirst = false, OnForked = _guard is { } guard ? guard.Entrust : null };
+            service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, HasBulkThreads)
+        { Journal = _journal, DrainsWithFirst = false, OnForked = _guard is { } guard ? guard.Entrust : null };
         _live.Start([.. _processes]);
     }
 

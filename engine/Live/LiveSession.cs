@@ -170,8 +170,8 @@ public sealed class LiveSession : IDisposable
         int opened = 0;
         _live = new LiveService(
             _service, lanes.Length,
-            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), null, _recorder, _clock, _journal)
-        { OnForked = _guard.Entrust };
+            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), null, _recorder, _clock)
+        { Journal = _journal, OnForked = _guard.Entrust };
         _journal.Phase = CapturePhase.Serving;
         _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd));
         _target.Resume();

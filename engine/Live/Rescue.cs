@@ -62,7 +62,8 @@ public static class Rescue
         if (target is not null)
             all[0] = target.Fd;
         using var live = new LiveService(
-            second.Service, SecondService.Transfer.Lanes, _ => PageLane.Connect(server.EndPoint), null, SecondService.Silent, MonotonicClock.Start(), journal);
+            second.Service, SecondService.Transfer.Lanes, _ => PageLane.Connect(server.EndPoint), null, SecondService.Silent, MonotonicClock.Start())
+        { Journal = journal };
         journal.Phase = CapturePhase.Serving;
         live.Continue(second.Served(all), second.Spaces);
         live.Drain();

@@ -214,7 +214,14 @@ public sealed partial class LiveService : IPageReceiver
     }
 
     private ServiceLane LaneOver(int number, PageLane lane) =>
-        number == 0 || !_bulkThreads ? new PolledLane(lane) : new ThreadedLane(lane, NudgeIfAsleep);
+        WithPart(number, number == 0 || !_bulkThreads ? new PolledLane(lane) : new ThreadedLane(lane, NudgeIfAsleep));
+
+    private ServiceLane WithPart(int number, ServiceLane lane)
+    {
+        if (!lane.ReceivesAhead && _parts[number] == 0)
+            _parts[number] = _buffers.Rent(ServiceLane.QuietPartPages);
+        return lane;
+    }
 
     private void Receive(int number)
     {

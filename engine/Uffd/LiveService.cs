@@ -50,7 +50,6 @@ public sealed partial class LiveService : IDisposable
     private readonly List<Target> _targets = [];
     private readonly Dictionary<int, int> _threadIndex = [];
     private readonly BufferPool _buffers = new();
-    private readonly ChangeJournal? _journal;
     private readonly UffdMessage[] _messages = GC.AllocateArray<UffdMessage>(64, pinned: true);
     private readonly Thread _thread;
     private readonly ManualResetEventSlim _complete = new();
@@ -79,19 +78,17 @@ public sealed partial class LiveService : IDisposable
     /// <param name="local">What is on this machine, instead of lanes to a server; stays the caller's.</param>
     /// <param name="log">Is told every event.</param>
     /// <param name="clock">Its zero is the beginning of the run.</param>
-    /// <param name="journal">Is kept of what the program changes; or null.</param>
     /// <param name="bulkThreads">Whether lanes other than the first have a thread each that receives; if not, the service's own does.</param>
     /// <exception cref="BadInputException">A lane cannot be opened.</exception>
     public LiveService(
-        FaultService service, int lanes, Func<int, PageLane?> connect, IPageSource? local, ILiveLog log, MonotonicClock clock, ChangeJournal? journal,
-        bool bulkThreads = true)
+        FaultService service, int lanes, Func<int, PageLane?> connect, IPageSource? local, ILiveLog log, MonotonicClock clock, bool bulkThreads = true)
     {
-        (_service, _isLocal, _log, _clock, _journal, _bulkThreads) = (service, local is not null, log, clock, journal, bulkThreads);
-        _parts = [.. Enumerable.Range(0, lanes).Select(_ => _buffers.Rent(ServiceLane.QuietPartPages))];
+        (_service, _isLocal, _log, _clock, _bulkThreads) = (service, local is not null, log, clock, bulkThreads);
+        _parts = new nint[lanes];
         _lanes = new ServiceLane?[lanes];
         _broken = new BadInputException?[lanes];
         for (int lane = 0; lane < lanes; lane++)
-            _lanes[lane] = local is not null ? new LocalLane(local) : connect(lane) is { } opened ? LaneOver(lane, opened) : null;
+            _lanes[lane] = local is not null ? WithPart(lane, new LocalLane(local)) : connect(lane) is { } opened ? LaneOver(lane, opened) : null;
         _connector = new LaneConnector(connect, Nudge);
         CollectPolls();
         _thread = new Thread(Run) { IsBackground = true, Name = "fault service", Priority = ThreadPriority.Highest };
@@ -116,6 +113,9 @@ public sealed partial class LiveService : IDisposable
 
     /// <summary>Whether everything is drained when the first target ends: in place, only children can need it then.</summary>
     public bool DrainsWithFirst { get; init; } = true;
+
+    /// <summary>Is kept of what the program changes; stays the caller's.</summary>
+    public ChangeJournal? Journal { get; init; }
 
     /// <summary>Called with each address space that a fork makes, before any page of it is served. Must not throw.</summary>
     public Action<int, UserFaultFd>? OnForked { get; init; }
@@ -368,7 +368,7 @@ public sealed partial class LiveService : IDisposable
         bool more;
         do
         {
-            Span<UffdMessage> messages = _journal is null ? _messages : _journal.Begin(target.Space);
+            Span<UffdMessage> messages = Journal is null ? _messages : Journal.Begin(target.Space);
             count = target.Fd.Read(messages);
             more = count == messages.Length;
             bool changed = false;
@@ -386,7 +386,7 @@ public sealed partial class LiveService : IDisposable
                     HandleFault(target, messages[i]);
             }
             if (changed)
-                _journal?.Keep(count);
+                Journal?.Keep(count);
         }
         while (more);
     }

@@ -24,10 +24,13 @@ public sealed class LinkTests
         _cable?.Dispose();
     }
 
-    [TestCase(false, TestName = "The cable is pulled, and put in again")]
-    [TestCase(true, TestName = "All packets are lost for a while, and the log says so")]
-    public void CutAndMended(bool silently)
+    [TestCase(false, false, TestName = "The cable is pulled, and put in again")]
+    [TestCase(true, false, TestName = "All packets are lost for a while, and the log says so")]
+    [TestCase(true, true, TestName = "All packets are lost for a while, over TLS, and the log says so")]
+    public void CutAndMended(bool silently, bool tls)
     {
+        if (tls)
+            _tree.UseTls(Cable.Address(Cable.Far));
         _ = _tree.Serve(_cable);
         Process daemon = _tree.Restore(served: true, _cable);
         _tree.Churn();

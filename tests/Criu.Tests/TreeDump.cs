@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using NUnit.Framework;
+using Testbed.PageXfer.Protocol;
+using Testbed.PageXfer.Tests;
 using Testbed.Scenarios;
 
 namespace Testbed.Criu.Tests;
@@ -20,6 +22,8 @@ internal sealed class TreeDump
     private Side _source = null!;
     private IDisposable? _limits;
     private int _churned;
+    private TestCertificates? _authority;
+    private IPAddress _at = IPAddress.Loopback;
 
     public string Folder => _folder!.FullName;
 
@@ -57,6 +61,8 @@ internal sealed class TreeDump
             process.Dispose();
         }
         _started.Clear();
+        _authority?.Dispose();
+        _authority = null;
         _folder.Delete(recursive: true);
         _folder = null;
         _limits!.Dispose();
@@ -64,11 +70,14 @@ internal sealed class TreeDump
 
     public string In(string file) => Path.Combine(Folder, file);
 
+    /// <summary>From now on server and daemon speak TLS, with certificates for the server's address.</summary>
+    public void UseTls(string address) => (_authority, _at) = (new TestCertificates(Folder), IPAddress.Parse(address));
+
     /// <summary>Our server, at the far end of a cable if there is one.</summary>
     public Process Serve(Cable? cable = null)
     {
         string[] enter = cable?.Enter(Cable.Far) ?? [];
-        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), "-o", "server.log", "-v3"];
+        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), .. Tls("server"), "-o", "server.log", "-v3"];
         Process server = RealCriu.Start(command[0], command[1..]);
         _started.Add(server);
         return server;
@@ -84,7 +93,7 @@ internal sealed class TreeDump
 
     public Process StartDaemon(bool served, Cable? cable = null, params string[] more)
     {
-        string[] server = served ? ["--page-server", .. Server(cable)] : [];
+        string[] server = served ? ["--page-server", .. Server(cable), .. Tls("client")] : [];
         Process daemon = Destination.StartIn(cable?.Network(Cable.Near), [.. RealCriu.Daemon, "lazy-pages", "-D", Folder, "-o", "lazy.log", "-v4", "--policy", "demand", .. server, .. more]);
         _started.Add(daemon);
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
@@ -172,6 +181,14 @@ internal sealed class TreeDump
     public static string Child(Process nsenter) => File.ReadAllText($"/proc/{nsenter.Id}/task/{nsenter.Id}/children").Trim();
 
     private string[] Server(Cable? cable) => ["--address", cable is null ? "127.0.0.1" : Cable.Address(Cable.Far), "--port", $"{_serverPort}"];
+
+    private string[] Tls(string name)
+    {
+        if (_authority is null)
+            return [];
+        TlsFiles files = _authority.Issue(name, address: _at);
+        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+    }
 
     public void Succeeds(Outcome restored) => Succeeds(restored, "restore.log");
 
