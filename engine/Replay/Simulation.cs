@@ -364,6 +364,7 @@ public sealed class Simulation : IServiceObserver
     }
 
     /// <summary>Installs, or makes zero pages; what came of it, the service is to be told.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Put(in ServiceCommand command)
     {
         PageRange range = command.Range;
@@ -404,6 +405,7 @@ public sealed class Simulation : IServiceObserver
         return false;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void Send(in ServiceCommand command)
     {
         (int lane, int request, PageRange range) = (command.Lane, command.Request, command.Range);
