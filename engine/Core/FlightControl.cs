@@ -21,7 +21,7 @@ internal sealed class FlightControl
 
     private readonly TransferOptions _transfer;
 
-    // Bytes per nanosecond, of the last rounds in which something was in flight all the time.
+    // Bytes per nanosecond, of the last rounds in which something was in flight all the time, or asked for at once.
     private readonly double[] _rates = new double[Rounds];
     private int _round;
     private double _rate;

@@ -62,10 +62,10 @@ public sealed class HotFirstPolicy : IPolicy
         while (_size > 0)
         {
             long first = (long)_heap[0] * _region;
-            long end = EndOfEquals(_heap[0], plan.BackgroundBudget);
             long next = map.NextLazy(first, Math.Min(_count, first + _region));
             if (next >= 0)
             {
+                long end = EndOfEquals(_heap[0], plan.BackgroundBudget);
                 plan.Add(next, map.LazyRun(next, Math.Min(end, next + plan.BackgroundBudget)), Cause.Background);
                 return;
             }

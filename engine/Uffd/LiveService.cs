@@ -32,8 +32,8 @@ public readonly record struct ServedProcess(int Space, uint SourcePid, UserFault
 /// <summary>
 /// Joins the fault service to the kernel and to the page source: one thread that waits for faults and pages, turns them
 /// into events, and carries out the commands that come back. It allocates nothing once it runs, and never touches the
-/// target's memory but through userfaultfd. Bulk comes in on threads of its own (<see cref="ThreadedLane"/>) and is installed in small
-/// parts, with a look at the faults between any two.
+/// target's memory but through userfaultfd. Bulk comes in on threads of its own (<see cref="ThreadedLane"/>), or, where
+/// processors are few, on this one, and is installed in small parts, with a look at the faults between any two.
 /// </summary>
 public sealed partial class LiveService : IDisposable
 {

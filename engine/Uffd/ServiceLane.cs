@@ -44,7 +44,7 @@ internal abstract class ServiceLane : IDisposable
     public abstract void Close(Duration patience);
 }
 
-/// <summary>A connection that the fault-service thread polls and reads itself: for what threads wait for, the shortest way.</summary>
+/// <summary>A connection that the fault-service thread polls and reads itself: for what threads wait for, the shortest way; for bulk, where processors are few.</summary>
 internal sealed class PolledLane(PageLane lane) : ServiceLane
 {
     private bool _more;

@@ -146,11 +146,7 @@ public sealed class FrozenTests
 
     private static uint InnerPidOf(int pid) => uint.Parse(File.ReadLines($"/proc/{pid}/status").First(line => line.StartsWith("NSpid:", StringComparison.Ordinal)).Split('\t')[^1]);
 
-    private string[] Tls(string name)
-    {
-        TlsFiles files = _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
-        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
-    }
+    private string[] Tls(string name) => TestCertificates.Options(_authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client"));
 
     private int HostPid => _source.Processes.First(pid => File.ReadAllText($"/proc/{pid}/cmdline").Contains("program.py", StringComparison.Ordinal));
 

@@ -30,7 +30,7 @@ public sealed class LinkTests
     public void CutAndMended(bool silently, bool tls)
     {
         if (tls)
-            _tree.UseTls(Cable.Address(Cable.Far));
+            _tree.UseTls();
         _ = _tree.Serve(_cable);
         Process daemon = _tree.Restore(served: true, _cable);
         _tree.Churn();

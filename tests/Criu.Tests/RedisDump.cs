@@ -49,11 +49,7 @@ internal sealed class RedisDump
     }
 
     /// <summary>What both sides type for TLS: a certificate each, of one authority, for the server's address.</summary>
-    public string[] Tls(string name)
-    {
-        TlsFiles files = Certificates(name);
-        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
-    }
+    public string[] Tls(string name) => TestCertificates.Options(Certificates(name));
 
     /// <summary>The same, for who is not started by a command.</summary>
     public TlsFiles Certificates(string name)

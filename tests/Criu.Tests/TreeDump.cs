@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using NUnit.Framework;
-using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Tests;
 using Testbed.Scenarios;
 
@@ -23,7 +22,6 @@ internal sealed class TreeDump
     private IDisposable? _limits;
     private int _churned;
     private TestCertificates? _authority;
-    private IPAddress _at = IPAddress.Loopback;
 
     public string Folder => _folder!.FullName;
 
@@ -71,13 +69,13 @@ internal sealed class TreeDump
     public string In(string file) => Path.Combine(Folder, file);
 
     /// <summary>From now on server and daemon speak TLS, with certificates for the server's address.</summary>
-    public void UseTls(string address) => (_authority, _at) = (new TestCertificates(Folder), IPAddress.Parse(address));
+    public void UseTls() => _authority = new TestCertificates(Folder);
 
     /// <summary>Our server, at the far end of a cable if there is one.</summary>
     public Process Serve(Cable? cable = null)
     {
         string[] enter = cable?.Enter(Cable.Far) ?? [];
-        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), .. Tls("server"), "-o", "server.log", "-v3"];
+        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), .. Tls("server", cable), "-o", "server.log", "-v3"];
         Process server = RealCriu.Start(command[0], command[1..]);
         _started.Add(server);
         return server;
@@ -93,7 +91,7 @@ internal sealed class TreeDump
 
     public Process StartDaemon(bool served, Cable? cable = null, params string[] more)
     {
-        string[] server = served ? ["--page-server", .. Server(cable), .. Tls("client")] : [];
+        string[] server = served ? ["--page-server", .. Server(cable), .. Tls("client", cable)] : [];
         Process daemon = Destination.StartIn(cable?.Network(Cable.Near), [.. RealCriu.Daemon, "lazy-pages", "-D", Folder, "-o", "lazy.log", "-v4", "--policy", "demand", .. server, .. more]);
         _started.Add(daemon);
         for (long end = Environment.TickCount64 + 20_000; !File.Exists(In("lazy-pages.socket")) && Environment.TickCount64 < end;)
@@ -180,15 +178,12 @@ internal sealed class TreeDump
     /// <summary>nsenter stands between, and takes no signal for it.</summary>
     public static string Child(Process nsenter) => File.ReadAllText($"/proc/{nsenter.Id}/task/{nsenter.Id}/children").Trim();
 
-    private string[] Server(Cable? cable) => ["--address", cable is null ? "127.0.0.1" : Cable.Address(Cable.Far), "--port", $"{_serverPort}"];
+    private string[] Server(Cable? cable) => ["--address", Address(cable), "--port", $"{_serverPort}"];
 
-    private string[] Tls(string name)
-    {
-        if (_authority is null)
-            return [];
-        TlsFiles files = _authority.Issue(name, address: _at);
-        return ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
-    }
+    private string[] Tls(string name, Cable? cable) =>
+        _authority is null ? [] : TestCertificates.Options(_authority.Issue(name, address: IPAddress.Parse(Address(cable))));
+
+    private static string Address(Cable? cable) => cable is null ? "127.0.0.1" : Cable.Address(Cable.Far);
 
     public void Succeeds(Outcome restored) => Succeeds(restored, "restore.log");
 

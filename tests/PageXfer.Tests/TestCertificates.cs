@@ -31,6 +31,10 @@ internal sealed class TestCertificates : IDisposable
 
     public string Revoked => Path.Combine(_directory, $"{_name}-crl.pem");
 
+    /// <summary>What is typed for a certificate.</summary>
+    public static string[] Options(TlsFiles files) =>
+        ["--tls", "--tls-cacert", files.CaCertificate!, "--tls-cert", files.Certificate!, "--tls-key", files.Key!];
+
     /// <summary>A certificate and its key, as NAME.pem and NAME-key.pem; for an address, a host name, or, without either, a common name alone.</summary>
     public TlsFiles Issue(string name, string? host = null, IPAddress? address = null, bool rsa = false, bool expired = false)
     {
