@@ -24,8 +24,13 @@ public sealed record RestoreRun(string Pair, int Round, Duration Restore, Durati
     /// <summary>Latencies of the requests that were sent before all was in, in microseconds.</summary>
     public Sample During { get; } = Microseconds(Requests.Where(r => r.Sent < AllIn));
 
+    /// <summary>Latencies of the requests that were sent in the first two seconds of the load, in microseconds.</summary>
+    public Sample Early { get; } = Microseconds(Requests.Where(r => r.Sent - Requests[0].Sent < TwoSeconds));
+
     /// <summary>Requests answered in the first two seconds of the load; null without load.</summary>
-    public int? FirstTwoSeconds { get; } = Requests.Count == 0 ? null : Requests.Count(r => r.Sent - Requests[0].Sent + r.Latency <= Duration.FromSeconds(2));
+    public int? FirstTwoSeconds { get; } = Requests.Count == 0 ? null : Requests.Count(r => r.Sent - Requests[0].Sent + r.Latency <= TwoSeconds);
+
+    private static Duration TwoSeconds => Duration.FromSeconds(2);
 
     private static Sample Microseconds(IEnumerable<RestoreRequest> requests) => new(requests.Select(r => r.Latency.Microseconds));
 }
@@ -46,6 +51,7 @@ public sealed record RestoreMetric(string Key, string Header, string Help, Func<
         new("all_in_ms", "all in (ms)", "From the moment at which the processes ran until every page was in and the daemon ended", r => r.AllIn.Milliseconds),
         Latency("p50", 0.5), Latency("p95", 0.95), Latency("p99", 0.99), Latency("max", 1),
         new("p99_until_all_in_us", "p99 until all in (µs)", "p99 latency, by nearest rank, of the requests that were sent before all was in", r => Quantile(r.During, 0.99)),
+        new("p99_in_2_s_us", "p99 in 2 s (µs)", "p99 latency, by nearest rank, of the requests that were sent in the first two seconds of the load", r => Quantile(r.Early, 0.99)),
         new("requests_in_2_s", "requests in 2 s", "Requests answered in the first two seconds of the load", r => r.FirstTwoSeconds, LowerIsBetter: false),
     ];
 

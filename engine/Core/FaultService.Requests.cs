@@ -98,15 +98,13 @@ public sealed partial class FaultService
         return _adapts && cause == Cause.Background ? room - _inFlightPages[(int)Cause.Prefetch] : room;
     }
 
-    /// <summary>How much of a cause may be in flight now, in pages.</summary>
+    /// <summary>How much of a cause may be in flight now, in pages. In demand's turn a policy may fetch a little along with what is waited for.</summary>
     private long Limit(Cause cause)
     {
-        // In one queue with demand, bulk makes way as long as the program comes to life, but for a little: a wait may be open that nobody
-        // waits in any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.
-        return _adapts && MakesWay(cause) ? Math.Min(_flight.Pages, FlightControl.LittlePages) : _flight.Pages;
+        if (!_isDemandsTurn)
+            return _flight.Pages;
+        return cause == Cause.Prefetch ? Math.Min(_flight.Pages, FlightControl.LittlePages) : 0;
     }
-
-    private bool MakesWay(Cause cause) => _pendingCount > 0 && IsCourteous && LaneUp(cause) == LaneUp(Cause.Demand);
 
     /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
     private bool IsCourteous => _now - _released < _transfer.Courtesy;
@@ -354,6 +352,8 @@ public sealed partial class FaultService
             int preferred = _transfer.LaneFor((Cause)cause);
             _laneFor[cause] = _laneUp[preferred] ? preferred : Array.IndexOf(_laneUp, true);
         }
+        _sharedLane = _adapts && _transfer.BulkTurn > Duration.Zero && LaneUp(Cause.Background) >= 0 && LaneUp(Cause.Background) == LaneUp(Cause.Demand);
+        _isDemandsTurn &= _sharedLane;
     }
 
     /// <summary>The request that a page is in flight with, so that it can be hurried when it has come already.</summary>

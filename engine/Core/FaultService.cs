@@ -117,6 +117,8 @@ public sealed partial class FaultService
     {
         _commandCount = 0;
         _now = e.Time;
+        if (_sharedLane && !_held)
+            TakeTurns();
         // What comes in is news for the background only when it waits for room.
         if (_hasBackground && e.Kind is not ServiceEventKind.Idle)
             _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);

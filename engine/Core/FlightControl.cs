@@ -51,6 +51,9 @@ internal sealed class FlightControl
     /// <summary>The largest single request, in pages: so small that a few are in flight together.</summary>
     public long RequestPages { get; private set; }
 
+    /// <summary>The least round trip of the last seconds; zero before the first.</summary>
+    public Duration RoundTrip => _roundTrip;
+
     /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
     public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
 

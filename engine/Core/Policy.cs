@@ -98,9 +98,16 @@ public sealed record TransferOptions
     /// <summary>CRIU's way: one lane, one background request of any size, only while no fault is open.</summary>
     public static TransferOptions Criu => new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 4 << 20, ExclusiveBackground = true };
 
-    /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault, and all but stops where it shares demand's lane: the
-    /// program answers first. Later the opposite serves it better: what is in sooner is waited for by fewer.</summary>
+    /// <summary>AdaptFlight: for so long after the start bulk makes way for every fault: the program answers first. Later the opposite serves it
+    /// better: what is in sooner is waited for by fewer.</summary>
     public Duration Courtesy { get; init; } = Duration.FromMilliseconds(60);
+
+    /// <summary>AdaptFlight, where bulk has to share demand's lane: for so long it may ask before demand has the lane to itself for
+    /// <see cref="DemandTurn"/>, while threads wait and the round trip is shorter than <see cref="QueueBound"/>. Zero: bulk always may.</summary>
+    public Duration BulkTurn { get; init; } = Duration.FromMilliseconds(25);
+
+    /// <summary>Demand's turn, from when bulk has come in: so long while everything is away, and less with the square of what still is.</summary>
+    public Duration DemandTurn { get; init; } = Duration.FromMilliseconds(35);
 
     /// <summary>A daemon's: one lane for demand and one for bulk, and as much in flight as the link asks for, up to 16 MiB.</summary>
     public static TransferOptions Adaptive => new() { Lanes = 2, AdaptFlight = true, MinInFlight = 128 * 1024, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };

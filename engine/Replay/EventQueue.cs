@@ -73,7 +73,7 @@ internal sealed class EventQueue
             (_link, _linkOrder) = (time, Order(SimEventKind.Link));
     }
 
-    /// <summary>The daemon is done then.</summary>
+    /// <summary>The daemon is done then, or has something to do again.</summary>
     public void SetDaemonFree(long time) => (_daemon, _daemonOrder) = (time, Order(SimEventKind.DaemonFree));
 
     /// <summary>Pages of a request reach the daemon then: never before those that were told of earlier.</summary>
@@ -103,11 +103,11 @@ internal sealed class EventQueue
         (_thread, _threadOrder, _firstThread) = (time, order, thread);
     }
 
-    /// <summary>Takes the link's moment, if that is before all others; the daemon has none.</summary>
+    /// <summary>Takes the link's moment, if that is before all others.</summary>
     public bool TryTakeLink(out long time)
     {
         time = _link;
-        if (time >= _thread || time >= _arrival)
+        if (time >= _thread || time >= _arrival || time >= _daemon)
             return false;
         _link = Never;
         return true;

@@ -151,7 +151,10 @@ public sealed class Simulation : IServiceObserver
         {
             case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); return true;
             case SimEventKind.Link: RunLink(time); return true;
-            case SimEventKind.DaemonFree: FreeDaemon(); return true;
+            case SimEventKind.DaemonFree:
+                _daemonTime = time;
+                FreeDaemon();
+                return true;
             default: return false;
         }
     }
@@ -290,7 +293,7 @@ public sealed class Simulation : IServiceObserver
                 (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
                 Receive(kind, a, pages);
             }
-            else if (_service.WantsIdle)
+            else if (_service.WantsIdle || _service.NextTurn?.Nanoseconds <= _daemonTime)
             {
                 _idle.Time = new Instant(_daemonTime);
                 Daemon(_idle);
@@ -298,6 +301,8 @@ public sealed class Simulation : IServiceObserver
             else
             {
                 _daemonBusy = false;
+                if (_service.NextTurn is { } turn)
+                    _events.SetDaemonFree(turn.Nanoseconds);
                 if (_events.TryTakeLink(out long start))
                     RunLink(start);
                 return;

@@ -44,6 +44,8 @@ internal sealed class Model : IServiceObserver
             ExclusiveBackground = _random.Next(3) == 0,
             AdaptFlight = _random.Next(4) == 0,
             MinInFlight = _random.Next(1, 10) * PageNumber.Size,
+            BulkTurn = new Duration(_random.Next(0, 30)),
+            DemandTurn = new Duration(_random.Next(0, 30)),
         };
         _laneUp = new bool[_transfer.Lanes];
         _lanes = [.. _laneUp.Select(_ => new Queue<int>())];
@@ -300,7 +302,10 @@ internal sealed class Model : IServiceObserver
 
     private void Idle()
     {
-        if (_service.WantsIdle)
+        // Where bulk waits for its turn, time passes.
+        if (!_service.WantsIdle && _service.NextTurn is { } turn)
+            _clock = Math.Max(_clock, turn.Nanoseconds);
+        if (_service.WantsIdle || _service.NextTurn is not null)
             Send(new ServiceEvent(ServiceEventKind.Idle, Now(), 0, default));
     }
 

@@ -3,7 +3,7 @@ using Testbed.Core;
 namespace Core.Tests;
 
 /// <summary>
-/// A fault service on a table: events go in by hand, commands come out as lines. Time is one nanosecond per event.
+/// A fault service on a table: events go in by hand, commands come out as lines. Time is one nanosecond per event, and what is waited.
 /// </summary>
 internal sealed class ServiceBench : IServiceObserver
 {
@@ -31,6 +31,10 @@ internal sealed class ServiceBench : IServiceObserver
     public List<InstallRecord> Installed { get; } = [];
 
     public List<(PageRange Range, Cause Cause)> Requested { get; } = [];
+
+    public Instant Now => new(_clock);
+
+    public void Wait(Duration time) => _clock += time.Nanoseconds;
 
     public string[] Fault(ulong page, int thread = 0, int space = 0) => Send(new ServiceEvent(
         ServiceEventKind.Fault, new Instant(++_clock), space, Range(page, 1))

@@ -41,13 +41,37 @@ public sealed class AdaptiveTransferTests
         }
     }
 
-    private static ReplayWorkload Touches()
+    /// <summary>One queue for all, a short way, and a thread that hardly thinks: where bulk and demand take turns, half of the waits or more are as
+    /// short as if there were no bulk, and until all is in it takes less than twice as long.</summary>
+    [Test]
+    public void Turns_on_a_shared_lane_keep_a_busy_thread_going()
+    {
+        (Duration alone, _, _) = Busy(TransferOptions.Adaptive with { Lanes = 1 }, "demand");
+        (Duration mixed, long sooner, Instant together) = Busy(TransferOptions.Adaptive with { Lanes = 1, BulkTurn = Duration.Zero }, "demand + criu");
+        (Duration turns, long served, Instant end) = Busy(TransferOptions.Adaptive with { Lanes = 1 }, "demand + criu");
+        TestContext.Out.WriteLine($"p50 without bulk {alone}, mixed {mixed}, turns {turns}; waits in 500 ms {sooner}, {served}; all in {together - Instant.Zero}, {end - Instant.Zero}");
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(turns.Nanoseconds, Is.LessThan(alone.Nanoseconds * 1.1));
+            Assert.That(served, Is.GreaterThan(sooner * 3 / 2));
+            Assert.That(end.Nanoseconds, Is.LessThan(together.Nanoseconds * 2));
+        }
+    }
+
+    private static (Duration P50, long Served, Instant AllIn) Busy(TransferOptions transfer, string policy)
+    {
+        var link = new LinkParameters(ByteRate.FromBitsPerSecond(1e10), Duration.FromMicroseconds(100));
+        RunResult run = Simulation.Run(Touches(thinkNanoseconds: 10_000), new ReplayOptions(PolicyCatalog.Parse(policy), link, "link") { Costs = HostCosts.Reference, Transfer = transfer });
+        return (run.LatencyQuantile(0.5), run.ResolvedAt.Count(t => t < Instant.Zero + Duration.FromMilliseconds(500)), run.TimeToResidency(1)!.Value);
+    }
+
+    private static ReplayWorkload Touches(long thinkNanoseconds = 2_000_000)
     {
         var random = new Random(1);
         var range = new PageRange(new PageNumber(16), Pages);
         var image = new MemoryImage([new MemoryArea(range, "", 3)], [range]);
         uint[] order = [.. Enumerable.Range(0, Pages).Select(i => (uint)i)];
         random.Shuffle(order);
-        return new ReplayWorkload("touches", image, [new TouchSequence(order, [.. order.Select(_ => 2_000_000L)], [.. order.Select(_ => false)])]);
+        return new ReplayWorkload("touches", image, [new TouchSequence(order, [.. order.Select(_ => thinkNanoseconds)], [.. order.Select(_ => false)])]);
     }
 }

@@ -37,6 +37,9 @@ public sealed partial class RestoreTests
         // 654 of 2,000 requests were sent before all was in, so the median is of those after.
         Assert.That((Value("p50_us"), Value("p99_us")), Is.EqualTo((150.0, 1500.0)));
         Assert.That(Value("requests_in_2_s"), Is.EqualTo(run.Requests.Count(r => (r.Sent + r.Latency).Milliseconds <= 2020)));
+        var slowLater = Enumerable.Repeat(new RestoreRequest(Duration.FromMilliseconds(2500), Duration.FromMilliseconds(9)), 100);
+        var later = new RestoreRun("a+b", 0, run.Restore, run.FirstResponse, run.AllIn, [.. run.Requests, .. slowLater]);
+        Assert.That((later.Latencies.Quantile(0.99), later.Early.Quantile(0.99)), Is.EqualTo((9000.0, Value("p99_in_2_s_us"))));
         var quiet = new RestoreRun("a+b", 0, run.Restore, run.FirstResponse, run.AllIn, []);
         Assert.That(RestoreMetric.All.Count(m => m.Value(quiet) is not null), Is.EqualTo(3), "without load");
     }
