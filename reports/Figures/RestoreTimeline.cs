@@ -14,7 +14,7 @@ public static class RestoreTimeline
 
     /// <summary>What is seen, and how to read it.</summary>
     public const string Caption =
-        "Each pair is the lazy-pages daemon + the page server. Requests answered per second, and the p99 of their latency (nearest rank, logarithmic), by when they were sent; pooled over all rounds, in steps of a fortieth of the time shown. " +
+        "Each pair is the lazy-pages daemon + the page server. Requests answered per second, and the p99 of their latency (nearest rank), both logarithmic, by when they were sent; pooled over all rounds, in steps of a fortieth of the time shown. " +
         "The heavy ticks on the time axes mark the median moment at which all pages were in. A line ends where the load has made its requests.";
 
     private const int Bins = 40;
@@ -28,30 +28,32 @@ public static class RestoreTimeline
         var grid = new PanelGrid(style, legend, [""], ["", ""], Height, left: 50);
         // A little beyond the last moment at which all was in, after which all are alike; a small program may have its first request after that.
         double end = pairs.Max(p => Math.Max(AllIn(p), p.Min(r => r.Requests[0].Sent.Seconds))) * 1.15;
-        var rates = pairs.Select(p => UntilLast(Bin(p, end, bin => bin.Count / (end / Bins * p.Length)))).ToList();
-        var tails = pairs.Select(p => Bin(p, end, bin => bin.Count == 0 ? 0 : bin.Quantile(0.99))).ToList();
-        (double low, double high) = Scale.LogRange(tails.SelectMany(t => t).Select(p => p.Y), 0.05, 0.05);
-        double most = rates.SelectMany(r => r).Max(p => p.Y) * 1.06;
-        for (int i = 0; i < pairs.Length; i++)
-        {
-            SeriesStyle look = Palette.Series(i);
-            double allIn = AllIn(pairs[i]);
-            Curve.Add(grid[0, 0], rates[i], look, 0, end / grid.PanelWidth, most / Height);
-            Curve.Add(grid[1, 0], [.. tails[i].Where(p => p.Y > 0).Select(p => new Coordinates(p.X, Scale.Log(p.Y)))], look, 0, end / grid.PanelWidth, (high - low) / Height);
-            AddMark(grid[0, 0], allIn, 0, most, look);
-            AddMark(grid[1, 0], allIn, low, high, look);
-        }
-        grid[0, 0].Axes.SetLimits(0, end, 0, most);
-        grid[0, 0].Axes.Left.TickGenerator = Scale.LinearTicks(most, 5);
-        grid[0, 0].Axes.Bottom.TickGenerator = Scale.LinearTicks(end, 6);
+        Coordinates[][] rates = [.. pairs.Select(p => UntilLast(Bin(p, end, bin => bin.Count / (end / Bins * p.Length))))];
+        Coordinates[][] tails = [.. pairs.Select(p => Bin(p, end, bin => bin.Count == 0 ? 0 : bin.Quantile(0.99)).Where(b => b.Y > 0).ToArray())];
+        AddPanel(grid, 0, pairs, rates, end, Scale.Count);
+        AddPanel(grid, 1, pairs, tails, end, Scale.Time);
         grid[0, 0].Axes.Bottom.TickLabelStyle.IsVisible = false;
-        grid[1, 0].Axes.SetLimits(0, end, low, high);
-        grid[1, 0].Axes.Left.TickGenerator = Scale.LogTicks(low, high, Scale.Time, 6);
-        grid[1, 0].Axes.Bottom.TickGenerator = Scale.LinearTicks(end, 6);
         grid.YLabel("requests/s", 0);
         grid.YLabel("p99 latency", 1);
         grid.XLabel("time since the processes ran (s)");
         return grid.Sheet;
+    }
+
+    /// <summary>A line for each pair, over a logarithmic axis: the first moments, when little is served, count as much as the rest. Nothing at all is
+    /// drawn at its lower end.</summary>
+    private static void AddPanel(PanelGrid grid, int row, RestoreRun[][] pairs, Coordinates[][] lines, double end, Func<double, string> label)
+    {
+        Plot plot = grid[row, 0];
+        (double low, double high) = Scale.LogRange(lines.SelectMany(l => l).Select(p => p.Y), 0.05, 0.05);
+        for (int i = 0; i < pairs.Length; i++)
+        {
+            SeriesStyle look = Palette.Series(i);
+            Curve.Add(plot, [.. lines[i].Select(p => new Coordinates(p.X, Math.Max(low, Scale.Log(p.Y))))], look, 0, end / grid.PanelWidth, (high - low) / Height);
+            AddMark(plot, AllIn(pairs[i]), low, high, look);
+        }
+        plot.Axes.SetLimits(0, end, low, high);
+        plot.Axes.Left.TickGenerator = Scale.LogTicks(low, high, label, 6);
+        plot.Axes.Bottom.TickGenerator = Scale.LinearTicks(end, 6);
     }
 
     private static double AllIn(RestoreRun[] pair) => new Sample(pair.Select(r => r.AllIn.Seconds)).Quantile(0.5);
