@@ -51,8 +51,8 @@ public sealed record RestoreMetric(string Key, string Header, string Help, Func<
         new("all_in_ms", "all in (ms)", "From the moment at which the processes ran until every page was in and the daemon ended", r => r.AllIn.Milliseconds),
         Latency("p50", 0.5), Latency("p95", 0.95), Latency("p99", 0.99), Latency("max", 1),
         new("p99_until_all_in_us", "p99 until all in (µs)", "p99 latency, by nearest rank, of the requests that were sent before all was in", r => Quantile(r.During, 0.99)),
-        new("p99_in_2_s_us", "p99 in 2 s (µs)", "p99 latency, by nearest rank, of the requests that were sent in the first two seconds of the load", r => Quantile(r.Early, 0.99)),
-        new("requests_in_2_s", "requests in 2 s", "Requests answered in the first two seconds of the load", r => r.FirstTwoSeconds, LowerIsBetter: false),
+        new("p99_in_2_s_us", "p99 in 2\u00A0s (µs)", "p99 latency, by nearest rank, of the requests that were sent in the first two seconds of the load", r => Quantile(r.Early, 0.99)),
+        new("requests_in_2_s", "requests in 2\u00A0s", "Requests answered in the first two seconds of the load", r => r.FirstTwoSeconds, LowerIsBetter: false),
     ];
 
     /// <summary>A value as people read it.</summary>

@@ -57,7 +57,7 @@ public sealed class Simulation : IServiceObserver
 
     // A large memory's page states are not in the cache when a touch asks for them, unless its thread looks ahead.
     private const int Ahead = 32;
-    private readonly bool _looksAhead;
+    private readonly bool _looksAhead, _takesTurns;
     private ulong _seenAhead;
     private OpenRequest[] _open = new OpenRequest[64];
     private readonly List<ServiceCommand> _todo = [];
@@ -100,6 +100,7 @@ public sealed class Simulation : IServiceObserver
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
         _looksAhead = _map.Count >= 1 << 20;
+        _takesTurns = transfer.AdaptFlight;
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -151,10 +152,7 @@ public sealed class Simulation : IServiceObserver
         {
             case SimEventKind.Fault: ToDaemon(SimEventKind.Fault, time, a, 0); return true;
             case SimEventKind.Link: RunLink(time); return true;
-            case SimEventKind.DaemonFree:
-                _daemonTime = time;
-                FreeDaemon();
-                return true;
+            case SimEventKind.DaemonFree: _daemonTime = time; FreeDaemon(); return true;
             default: return false;
         }
     }
@@ -293,7 +291,7 @@ public sealed class Simulation : IServiceObserver
                 (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
                 Receive(kind, a, pages);
             }
-            else if (_service.WantsIdle || _service.NextTurn?.Nanoseconds <= _daemonTime)
+            else if (_service.WantsIdle || (_takesTurns && _service.NextTurn?.Nanoseconds <= _daemonTime))
             {
                 _idle.Time = new Instant(_daemonTime);
                 Daemon(_idle);
@@ -301,7 +299,7 @@ public sealed class Simulation : IServiceObserver
             else
             {
                 _daemonBusy = false;
-                if (_service.NextTurn is { } turn)
+                if (_takesTurns && _service.NextTurn is { } turn)
                     _events.SetDaemonFree(turn.Nanoseconds);
                 if (_events.TryTakeLink(out long start))
                     RunLink(start);
