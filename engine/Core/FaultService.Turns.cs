@@ -13,6 +13,7 @@ public sealed partial class FaultService
     private bool _sharedLane;
     private bool _isDemandsTurn;
     private Instant _turnEnds;
+    private Duration _demandsTurn;
 
     // When a thread was last seen waiting.
     private Instant _waited = new(-NobodyWaits.Nanoseconds);
@@ -29,7 +30,8 @@ public sealed partial class FaultService
         }
     }
 
-    /// <summary>Looks whose turn it is, before an event is handled.</summary>
+    /// <summary>Looks whose turn it is, before an event is handled. Demand's ends with its time, whoever waits: a wait may be open that nobody waits in
+    /// any more (a thread that was killed after EAGAIN), and what is away must come in nevertheless.</summary>
     private void TakeTurns()
     {
         if (!_isDemandsTurn)
@@ -42,7 +44,7 @@ public sealed partial class FaultService
         }
         // What bulk's turn left on its way is still in front of demand.
         if (_inFlightPages[(int)Cause.Background] > 0)
-            (_waited, _turnEnds) = (_now, _now + DemandsTurn());
+            (_waited, _turnEnds) = (_now, _now + _demandsTurn);
         else if (_pendingCount > 0)
             _waited = _now;
         if (_now >= _turnEnds || _now - _waited >= NobodyWaits)
@@ -52,7 +54,9 @@ public sealed partial class FaultService
     private void Turn(bool toDemand)
     {
         _isDemandsTurn = toDemand;
-        _turnEnds = _now + (toDemand ? DemandsTurn() : _transfer.BulkTurn);
+        if (toDemand)
+            _demandsTurn = DemandsTurn();
+        _turnEnds = _now + (toDemand ? _demandsTurn : _transfer.BulkTurn);
         _backgroundMayAsk |= !toDemand && _hasBackground;
     }
 
