@@ -52,6 +52,10 @@ internal struct RequestSlot
     public long Index;
 
     public Cause Cause;
+
+    /// <summary>Of the page that is waited for, where the cause is demand: the others go along with it, as bulk.</summary>
+    public long Demanded;
+
     public int Lane;
     public Instant Requested;
 
@@ -60,6 +64,19 @@ internal struct RequestSlot
 
     /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
+
+    /// <summary>Why a page of it was asked for.</summary>
+    public readonly Cause CauseOf(long index) => Cause == Cause.Demand && index != Demanded ? Cause.Background : Cause;
+
+    /// <summary>Takes the first pages off that were asked for for the same reason.</summary>
+    public readonly PageRange TakeSame(ref PageRange pages, out Cause cause)
+    {
+        long toDemanded = Cause == Cause.Demand ? Index + (pages.Start - Range.Start) - Demanded : 1;
+        cause = toDemanded == 0 || Cause != Cause.Demand ? Cause : Cause.Background;
+        PageRange same = pages with { Count = toDemanded > 0 ? pages.Count : Math.Min(pages.Count, Math.Max(1, -toDemanded)) };
+        pages = PageRange.Between(same.End, pages.End);
+        return same;
+    }
 
     /// <summary>The index of the first of these pages; -1 when not all of them were asked for.</summary>
     public readonly long IndexOf(PageRange dump)

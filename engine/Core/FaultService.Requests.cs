@@ -21,11 +21,15 @@ public sealed partial class FaultService
     {
         int lane = LaneUp(Cause.Demand);
         // With no lane the page stays lazy, and is asked for when a lane comes up.
-        if (lane >= 0)
-            Ask(space, index, PageRange.Single(page), Cause.Demand, lane);
+        if (lane < 0)
+            return;
+        if (SharesLane && _hasBackground)
+            RequestWithNeighbours(space, index, lane);
+        else
+            Ask(space, index, PageRange.Single(page), Cause.Demand, lane, index);
     }
 
-    private void Ask(AddressSpace space, long index, PageRange range, Cause cause, int lane)
+    private void Ask(AddressSpace space, long index, PageRange range, Cause cause, int lane, long demanded = -1)
     {
         long count = range.Count;
         space.Map.SetInFlight(index, count);
@@ -36,16 +40,20 @@ public sealed partial class FaultService
             slot.Space = space;
         slot.Range = range;
         slot.Index = index;
+        slot.Demanded = demanded;
         slot.Cause = cause;
         slot.Lane = lane;
         slot.Open = count;
         slot.Requested = _now;
+        if (_sharedLane && cause != Cause.Prefetch)
+            GoAlong(cause, count);
         if (_adapts)
             _flight.OnRequested(_now, _inFlightPages[0] + _inFlightPages[1] + _inFlightPages[2]);
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
-        _observer.OnRequested(_now, space.Id, range, cause);
+        while (!range.IsEmpty)
+            _observer.OnRequested(_now, space.Id, slot.TakeSame(ref range, out Cause why), why);
     }
 
     /// <summary>Asks for what the plan proposes, clipped to lazy pages, areas, budget and request size.</summary>
@@ -53,7 +61,7 @@ public sealed partial class FaultService
     private long CarryOut(AddressSpace space)
     {
         long asked = 0;
-        long maxRequest = _flight.RequestPages;
+        long maxRequest = GoesAlong ? _flight.Largest : _flight.RequestPages;
         foreach (Plan.Entry entry in _plan.Entries)
         {
             // A policy cannot raise anything to demand: that would let it overtake threads that wait.
@@ -98,16 +106,11 @@ public sealed partial class FaultService
         return _adapts && cause == Cause.Background ? room - _inFlightPages[(int)Cause.Prefetch] : room;
     }
 
-    /// <summary>How much of a cause may be in flight now, in pages. In demand's turn a policy may fetch a little along with what is waited for.</summary>
-    private long Limit(Cause cause)
-    {
-        if (!_isDemandsTurn)
-            return _flight.Pages;
-        return cause == Cause.Prefetch ? Math.Min(_flight.Pages, FlightControl.LittlePages) : 0;
-    }
+    /// <summary>How much of a cause may be in flight now, in pages.</summary>
+    private long Limit(Cause cause) => SharesLane ? LimitOfShared(cause) : _flight.Pages;
 
-    /// <summary>Whether the program is still coming to life, and bulk makes way for its faults.</summary>
-    private bool IsCourteous => _now - _released < _transfer.Courtesy;
+    /// <summary>Whether bulk makes way for faults, and comes back little by little: while the program is coming to life, and where it is in their way.</summary>
+    private bool IsCourteous => SharesLane || _now - _released < _transfer.Courtesy;
 
     private void OnIdle()
     {
@@ -115,6 +118,7 @@ public sealed partial class FaultService
         if (_held)
             return;
         _backgroundMayAsk = _backgroundWaits = false;
+        _heldBack = _hasBackground && GoesAlong;
         for (int served = 0; served < _spaces.Count;)
         {
             AddressSpace space = _spaces[_backgroundTurn < _spaces.Count ? _backgroundTurn : _backgroundTurn = 0];
@@ -271,7 +275,11 @@ public sealed partial class FaultService
     {
         AddressSpace space = slot.Space!;
         space.Map.Install(index, dump.Count);
-        _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
+        for (PageRange rest = dump; !rest.IsEmpty;)
+        {
+            PageRange same = slot.TakeSame(ref rest, out Cause why);
+            _observer.OnInstalled(new InstallRecord(_now, space.Id, same, why));
+        }
         if (_pendingCount > 0)
             Resolve(space, index, dump.Count, slot.Arrived);
         Close(id, ref slot, dump.Count);
@@ -352,8 +360,7 @@ public sealed partial class FaultService
             int preferred = _transfer.LaneFor((Cause)cause);
             _laneFor[cause] = _laneUp[preferred] ? preferred : Array.IndexOf(_laneUp, true);
         }
-        _sharedLane = _adapts && _transfer.BulkTurn > Duration.Zero && LaneUp(Cause.Background) >= 0 && LaneUp(Cause.Background) == LaneUp(Cause.Demand);
-        _isDemandsTurn &= _sharedLane;
+        _sharedLane = _adapts && LaneUp(Cause.Background) >= 0 && LaneUp(Cause.Background) == LaneUp(Cause.Demand);
     }
 
     /// <summary>The request that a page is in flight with, so that it can be hurried when it has come already.</summary>
@@ -375,7 +382,7 @@ public sealed partial class FaultService
     private Cause CauseInFlight(AddressSpace space, long index)
     {
         int id = OpenFor(space, index);
-        return id >= 0 ? _slots[id].Cause : Cause.Background;
+        return id >= 0 ? _slots[id].CauseOf(index) : Cause.Background;
     }
 
     /// <summary>The open request that covers a page; -1 when there is none.</summary>

@@ -117,8 +117,6 @@ public sealed partial class FaultService
     {
         _commandCount = 0;
         _now = e.Time;
-        if (_sharedLane && !_held)
-            TakeTurns();
         // What comes in is news for the background only when it waits for room.
         if (_hasBackground && e.Kind is not ServiceEventKind.Idle)
             _backgroundMayAsk |= _backgroundWaits || e.Kind is not (ServiceEventKind.Arrived or ServiceEventKind.InstallOutcome);
@@ -170,7 +168,7 @@ public sealed partial class FaultService
         {
             case PageState.Lazy:
                 MakeWay();
-                // The demand page first and alone; what the policy adds follows behind it.
+                // The demand page first; what the policy adds follows behind it.
                 fault.Requested = _now;
                 RequestDemand(space, index, dump);
                 break;

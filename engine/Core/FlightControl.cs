@@ -12,6 +12,8 @@ internal sealed class FlightControl
     /// <summary>The smallest amount that is worth a request, 64 KiB.</summary>
     public const long LittlePages = 16;
 
+    private const long MostAhead = 12;
+    private const long MostBehind = 64;
     private const int Rounds = 8;
     private const int StaleRounds = 3;
     private const double Growth = 1.25;
@@ -54,8 +56,22 @@ internal sealed class FlightControl
     /// <summary>The least round trip of the last seconds; zero before the first.</summary>
     public Duration RoundTrip => _roundTrip;
 
+    /// <summary>The limit where the next page that is waited for comes behind bulk: what the way holds by itself, and a little, so that it is kept busy.</summary>
+    public long PagesInLull => Math.Min(Pages, Math.Max(Floor, Carried(_roundTrip) + (2 * PagesBehind)));
+
+    /// <summary>So many pages, asked for before one that is waited for, delay it by a round trip at most.</summary>
+    public long PagesAhead => Math.Min(Math.Min(MostAhead, Largest - 1), Carried(_roundTrip < _transfer.QueueBound ? _roundTrip : _transfer.QueueBound));
+
+    /// <summary>So many with it and behind it come in while the program runs on, mostly, and delay the next one by half of what bulk may at most.</summary>
+    public long PagesBehind => Math.Min(Math.Min(MostBehind, Largest), Carried(_transfer.QueueBound) / 2);
+
     /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
     public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
+
+    private long Carried(Duration time) => _rate > 0 ? (long)(_rate * time.Nanoseconds) >> PageNumber.Shift : LittlePages;
+
+    /// <summary>The largest request that the options allow, in pages.</summary>
+    public long Largest => _transfer.MaxRequest >> PageNumber.Shift;
 
     private long Floor => Math.Min(_transfer.MinInFlight, _transfer.MaxInFlight) >> PageNumber.Shift;
 
@@ -131,7 +147,6 @@ internal sealed class FlightControl
     private long RequestSize()
     {
         const int Together = 2;
-        long largest = _transfer.MaxRequest >> PageNumber.Shift;
-        return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(LittlePages, largest), largest) : largest;
+        return _transfer.AdaptFlight ? Math.Clamp(Pages / Together, Math.Min(LittlePages, Largest), Largest) : Largest;
     }
 }

@@ -102,12 +102,9 @@ public sealed record TransferOptions
     /// better: what is in sooner is waited for by fewer.</summary>
     public Duration Courtesy { get; init; } = Duration.FromMilliseconds(60);
 
-    /// <summary>AdaptFlight, where bulk has to share demand's lane: for so long it may ask before demand has the lane to itself for
-    /// <see cref="DemandTurn"/>, while threads wait and the round trip is shorter than <see cref="QueueBound"/>. Zero: bulk always may.</summary>
-    public Duration BulkTurn { get; init; } = Duration.FromMilliseconds(25);
-
-    /// <summary>Demand's turn, from when bulk has come in: so long while everything is away, and less with the square of what still is.</summary>
-    public Duration DemandTurn { get; init; } = Duration.FromMilliseconds(35);
+    /// <summary>AdaptFlight, where bulk has to share demand's lane: for so long after the start it asks as if it had its own. Then, while faults come and
+    /// the round trip is shorter than <see cref="QueueBound"/>, it goes along with them.</summary>
+    public Duration HeadStart { get; init; } = Duration.FromMilliseconds(10);
 
     /// <summary>A daemon's: one lane for demand and one for bulk, and as much in flight as the link asks for, up to 16 MiB.</summary>
     public static TransferOptions Adaptive => new() { Lanes = 2, AdaptFlight = true, MinInFlight = 128 * 1024, MaxInFlight = 16 << 20, MaxRequest = 1 << 20 };

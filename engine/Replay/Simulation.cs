@@ -57,7 +57,7 @@ public sealed class Simulation : IServiceObserver
 
     // A large memory's page states are not in the cache when a touch asks for them, unless its thread looks ahead.
     private const int Ahead = 32;
-    private readonly bool _looksAhead, _takesTurns;
+    private readonly bool _looksAhead, _adapts;
     private ulong _seenAhead;
     private OpenRequest[] _open = new OpenRequest[64];
     private readonly List<ServiceCommand> _todo = [];
@@ -100,7 +100,7 @@ public sealed class Simulation : IServiceObserver
         _random = options.Seed;
         _serverFree = new long[transfer.Lanes];
         _looksAhead = _map.Count >= 1 << 20;
-        _takesTurns = transfer.AdaptFlight;
+        _adapts = transfer.AdaptFlight;
     }
 
     /// <summary>Runs the workload to its end, and the background transfer to its own.</summary>
@@ -291,7 +291,7 @@ public sealed class Simulation : IServiceObserver
                 (SimEventKind kind, int a, int pages) = _daemonQueue.Dequeue();
                 Receive(kind, a, pages);
             }
-            else if (_service.WantsIdle || (_takesTurns && _service.NextTurn?.Nanoseconds <= _daemonTime))
+            else if (_service.WantsIdle || (_adapts && _service.BulkResumes?.Nanoseconds <= _daemonTime))
             {
                 _idle.Time = new Instant(_daemonTime);
                 Daemon(_idle);
@@ -299,8 +299,8 @@ public sealed class Simulation : IServiceObserver
             else
             {
                 _daemonBusy = false;
-                if (_takesTurns && _service.NextTurn is { } turn)
-                    _events.SetDaemonFree(turn.Nanoseconds);
+                if (_adapts && _service.BulkResumes is { } then)
+                    _events.SetDaemonFree(then.Nanoseconds);
                 if (_events.TryTakeLink(out long start))
                     RunLink(start);
                 return;
@@ -417,6 +417,8 @@ public sealed class Simulation : IServiceObserver
             Array.Resize(ref _open, request * 2);
         _open[request].Rest = range;
         _open[request].IsDemand = command.Cause == Cause.Demand;
+        if (command.Cause != Cause.Demand)
+            _bulk += range.Count;
         long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[lane])
             + _costs.ServerPerRequest.Nanoseconds + range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[lane] = ready;
@@ -443,8 +445,6 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause)
     {
         _metrics.OnRequested(time, space, range, cause);
-        if (cause != Cause.Demand)
-            _bulk += range.Count;
         if (cause != Cause.Prefetch || !_map.TryIndex(range.Start, out long index))
             return;
         if (_prefetched.Length == 0)

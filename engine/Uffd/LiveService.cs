@@ -285,7 +285,7 @@ public sealed partial class LiveService : IDisposable
             if (polled[1 + lane].revents != 0 || _broken[lane] is not null || _lanes[lane] is { HasArrivals: true })
                 Receive(lane);
         }
-        if (_service.WantsIdle || _service.NextTurn <= _clock.Now)
+        if (_service.WantsIdle || _service.BulkResumes <= _clock.Now)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
         // Of who ended nothing is waited for: a server that is cut off does not send it.
         if (!_complete.IsSet && !_service.IsHeld && (_service.IsComplete || NobodyLeft))
@@ -307,14 +307,14 @@ public sealed partial class LiveService : IDisposable
         // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
         Volatile.Write(ref _sleeps, 1);
         Interlocked.MemoryBarrier();
-        int ready = Poll(HasArrivals() ? 0 : Math.Min(LookAfterTargets, UntilNextTurn()));
+        int ready = Poll(HasArrivals() ? 0 : Math.Min(LookAfterTargets, UntilBulkResumes()));
         Volatile.Write(ref _sleeps, 0);
         return HasArrivals() ? Math.Max(1, ready) : ready;
     }
 
     /// <summary>Milliseconds, rounded up.</summary>
-    private int UntilNextTurn() =>
-        _service.NextTurn is { } turn ? (int)Math.Clamp(Math.Ceiling((turn - _clock.Now).Milliseconds), 0, int.MaxValue) : int.MaxValue;
+    private int UntilBulkResumes() =>
+        _service.BulkResumes is { } then ? (int)Math.Clamp(Math.Ceiling((then - _clock.Now).Milliseconds), 0, int.MaxValue) : int.MaxValue;
 
     private unsafe int Poll(int milliseconds)
     {

@@ -44,8 +44,7 @@ internal sealed class Model : IServiceObserver
             ExclusiveBackground = _random.Next(3) == 0,
             AdaptFlight = _random.Next(4) == 0,
             MinInFlight = _random.Next(1, 10) * PageNumber.Size,
-            BulkTurn = new Duration(_random.Next(0, 30)),
-            DemandTurn = new Duration(_random.Next(0, 30)),
+            HeadStart = new Duration(_random.Next(0, 30)),
         };
         _laneUp = new bool[_transfer.Lanes];
         _lanes = [.. _laneUp.Select(_ => new Queue<int>())];
@@ -302,10 +301,10 @@ internal sealed class Model : IServiceObserver
 
     private void Idle()
     {
-        // Where bulk waits for its turn, time passes.
-        if (!_service.WantsIdle && _service.NextTurn is { } turn)
-            _clock = Math.Max(_clock, turn.Nanoseconds);
-        if (_service.WantsIdle || _service.NextTurn is not null)
+        // Where bulk waits until no fault comes any more, time passes.
+        if (!_service.WantsIdle && _service.BulkResumes is { } then)
+            _clock = Math.Max(_clock, then.Nanoseconds);
+        if (_service.WantsIdle || _service.BulkResumes is not null)
             Send(new ServiceEvent(ServiceEventKind.Idle, Now(), 0, default));
     }
 

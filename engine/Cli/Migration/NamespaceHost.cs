@@ -30,18 +30,35 @@ internal sealed class NamespaceHost : MigrationHost
     }
 
     /// <summary>Two of them, with a cable between.</summary>
+    /// <param name="congestionControl">TCP's on both; null: as on this machine.</param>
     /// <exception cref="BadInputException">They cannot be made here.</exception>
-    public static (NamespaceHost Source, NamespaceHost Destination) Pair()
+    public static (NamespaceHost Source, NamespaceHost Destination) Pair(string? congestionControl)
     {
         var source = new NamespaceHost("10.77.0.1");
         var destination = new NamespaceHost("10.77.0.2");
+        try
+        {
+            Join(source, destination, congestionControl);
+            return (source, destination);
+        }
+        catch
+        {
+            source.Dispose();
+            destination.Dispose();
+            throw;
+        }
+    }
+
+    private static void Join(NamespaceHost source, NamespaceHost destination, string? congestionControl)
+    {
         Succeed(Execute("ip", "link", "add", "eth0", "netns", $"{source._init}", "type", "veth", "peer", "name", "eth0", "netns", $"{destination._init}"), "ip link add");
         foreach (NamespaceHost host in (NamespaceHost[])[source, destination])
         {
             // CRIU keeps what it finds out about the kernel in /run, where that is a tmpfs as on any host.
             Succeed(host.Run("sh", "-c", $"ip addr add {host.Address}/24 dev eth0 && ip link set eth0 up && ip link set lo up && mount -t tmpfs run /run"), "ip addr add, mount");
+            if (congestionControl is not null)
+                Succeed(host.Run("sh", "-c", $"echo {congestionControl} > /proc/sys/net/ipv4/tcp_congestion_control"), $"congestionControl \"{congestionControl}\"", KnownCongestionControls);
         }
-        return (source, destination);
     }
 
     public override IPAddress ClientAddress => IPAddress.Loopback;
@@ -63,9 +80,12 @@ internal sealed class NamespaceHost : MigrationHost
         _unshare.Dispose();
     }
 
-    private static void Succeed((int ExitCode, string Output) outcome, string what)
+    private static string KnownCongestionControls =>
+        $"one of: {File.ReadAllText("/proc/sys/net/ipv4/tcp_available_congestion_control").Trim()}";
+
+    private static void Succeed((int ExitCode, string Output) outcome, string what, string expected = "veth pairs between namespaces to work")
     {
         if (outcome.ExitCode != 0)
-            throw new BadInputException($"{what}: {outcome.Output.Trim()} (exit code {outcome.ExitCode}); veth pairs between namespaces are expected to work");
+            throw new BadInputException($"{what}: {outcome.Output.Trim()} (exit code {outcome.ExitCode}); expected {expected}");
     }
 }

@@ -43,7 +43,8 @@ internal static class MigrateVerb
             (string? from, string? to) = (parsed.GetValue(source), parsed.GetValue(destination));
             if (from is null != to is null)
                 throw new BadInputException("--source without --destination, or the other way round; expected both, or none for namespaces");
-            Func<(MigrationHost, MigrationHost)> hosts = from is null ? () => NamespaceHost.Pair() : () => (SshHost.Connect(from), SshHost.Connect(to!));
+            Func<MigrationScenario, (MigrationHost, MigrationHost)> hosts =
+                from is null ? scenario => NamespaceHost.Pair(scenario.CongestionControl) : _ => (SshHost.Connect(from), SshHost.Connect(to!));
             CriuPrograms programs = from is null ? CriuPrograms.Find() : new CriuPrograms(parsed.GetRequiredValue(criu), parsed.GetRequiredValue(testbed).Split(' '));
             Migrate(parsed.GetRequiredValue(file), parsed.GetValue(rounds), parsed.GetValue(pairs) ?? [], parsed.GetValue(output), programs, hosts);
         });
@@ -51,7 +52,7 @@ internal static class MigrateVerb
     }
 
     private static void Migrate(
-        string file, int? rounds, string[] only, string? output, CriuPrograms programs, Func<(MigrationHost, MigrationHost)> hosts)
+        string file, int? rounds, string[] only, string? output, CriuPrograms programs, Func<MigrationScenario, (MigrationHost, MigrationHost)> hosts)
     {
         MigrationScenario scenario = MigrationScenario.FromFile(file);
         WorkloadFile workload = scenario.LoadWorkload();
@@ -71,7 +72,7 @@ internal static class MigrateVerb
             {
                 interrupt.Token.ThrowIfCancellationRequested();
                 progress.Line($"{pair}, round {round + 1} of {count}");
-                runs.Add(RunOnce(scenario, workload, programs, hosts(), pair, round));
+                runs.Add(RunOnce(scenario, workload, programs, hosts(scenario), pair, round));
                 // A later one may fail: what was measured is kept.
                 File.WriteAllText(Path.Combine(target, "migrations.csv"), RestoreReport.Csv(runs));
             }
