@@ -52,8 +52,10 @@ public sealed partial class FaultService
         _inFlightPages[(int)cause] += count;
         _openRequests++;
         Emit(CommandKind.Request, space, id, range, range.Start, lane, cause);
-        while (!range.IsEmpty)
-            _observer.OnRequested(_now, space.Id, slot.TakeSame(ref range, out Cause why), why);
+        if (count == 1 || cause != Cause.Demand)
+            _observer.OnRequested(_now, space.Id, range, cause);
+        else
+            TellRequested(slot);
     }
 
     /// <summary>Asks for what the plan proposes, clipped to lazy pages, areas, budget and request size.</summary>
@@ -275,11 +277,10 @@ public sealed partial class FaultService
     {
         AddressSpace space = slot.Space!;
         space.Map.Install(index, dump.Count);
-        for (PageRange rest = dump; !rest.IsEmpty;)
-        {
-            PageRange same = slot.TakeSame(ref rest, out Cause why);
-            _observer.OnInstalled(new InstallRecord(_now, space.Id, same, why));
-        }
+        if (slot.Range.Count == 1 || slot.Cause != Cause.Demand)
+            _observer.OnInstalled(new InstallRecord(_now, space.Id, dump, slot.Cause));
+        else
+            TellInstalled(slot, dump);
         if (_pendingCount > 0)
             Resolve(space, index, dump.Count, slot.Arrived);
         Close(id, ref slot, dump.Count);

@@ -45,6 +45,21 @@ public sealed partial class FaultService
         Ask(space, first, new PageRange(map.PageAt(first), map.LazyRun(first, to)), Cause.Demand, lane, index);
     }
 
+    private void TellRequested(in RequestSlot slot)
+    {
+        for (PageRange rest = slot.Range; !rest.IsEmpty;)
+            _observer.OnRequested(_now, slot.Space!.Id, slot.TakeSame(ref rest, out Cause why), why);
+    }
+
+    private void TellInstalled(in RequestSlot slot, PageRange rest)
+    {
+        while (!rest.IsEmpty)
+        {
+            PageRange same = slot.TakeSame(ref rest, out Cause why);
+            _observer.OnInstalled(new InstallRecord(_now, slot.Space!.Id, same, why));
+        }
+    }
+
     /// <summary>Pages were asked for: what comes with one that is waited for counts as bulk that goes along.</summary>
     private void GoAlong(Cause cause, long pages)
     {

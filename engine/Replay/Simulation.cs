@@ -259,8 +259,7 @@ public sealed class Simulation : IServiceObserver
 
     private void ReceivePages(int request, int pages)
     {
-        if (!_open[request].IsDemand)
-            _bulk -= pages;
+        _bulk -= _open[request].TakeBulk(pages);
         _daemonTime += _costs.ReceivePerCall.Nanoseconds + pages * _costs.ReceivePerPage.Nanoseconds;
         _arrived.Range = _open[request].Take(pages);
         _arrived.Request = request;
@@ -417,8 +416,7 @@ public sealed class Simulation : IServiceObserver
             Array.Resize(ref _open, request * 2);
         _open[request].Rest = range;
         _open[request].IsDemand = command.Cause == Cause.Demand;
-        if (command.Cause != Cause.Demand)
-            _bulk += range.Count;
+        _open[request].Bulk = (int)range.Count - (command.Cause == Cause.Demand ? 1 : 0);
         long ready = Math.Max(_daemonTime + _costs.HostDelay.Nanoseconds, _serverFree[lane])
             + _costs.ServerPerRequest.Nanoseconds + range.Count * _costs.ServerPerPage.Nanoseconds;
         _serverFree[lane] = ready;
@@ -445,6 +443,8 @@ public sealed class Simulation : IServiceObserver
     void IServiceObserver.OnRequested(Instant time, int space, PageRange range, Cause cause)
     {
         _metrics.OnRequested(time, space, range, cause);
+        if (cause != Cause.Demand)
+            _bulk += range.Count;
         if (cause != Cause.Prefetch || !_map.TryIndex(range.Start, out long index))
             return;
         if (_prefetched.Length == 0)
