@@ -68,12 +68,13 @@ internal struct RequestSlot
     /// <summary>Why a page of it was asked for.</summary>
     public readonly Cause CauseOf(long index) => Cause == Cause.Demand && index != Demanded ? Cause.Background : Cause;
 
-    /// <summary>Takes the first pages off that were asked for for the same reason.</summary>
+    /// <summary>Takes the first pages off that were asked for for the same reason: those before the one that is waited for, that one, those behind it.</summary>
     public readonly PageRange TakeSame(ref PageRange pages, out Cause cause)
     {
-        long toDemanded = Cause == Cause.Demand ? Index + (pages.Start - Range.Start) - Demanded : 1;
-        cause = toDemanded == 0 || Cause != Cause.Demand ? Cause : Cause.Background;
-        PageRange same = pages with { Count = toDemanded > 0 ? pages.Count : Math.Min(pages.Count, Math.Max(1, -toDemanded)) };
+        long index = Index + (pages.Start - Range.Start);
+        cause = CauseOf(index);
+        long count = index < Demanded ? Demanded - index : index == Demanded ? 1 : pages.Count;
+        PageRange same = pages with { Count = Math.Min(pages.Count, count) };
         pages = PageRange.Between(same.End, pages.End);
         return same;
     }

@@ -66,7 +66,7 @@ internal sealed class FlightControl
     public long PagesBehind => Math.Min(Math.Min(MostBehind, Largest), Carried(_transfer.QueueBound) / 2);
 
     /// <summary>Less room than this, in pages, is not worth a request: half of what may queue up, or else the way would run empty meanwhile.</summary>
-    public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, (long)(_rate * _transfer.QueueBound.Nanoseconds / 2) >> PageNumber.Shift)) : RequestPages;
+    public long LeastRoom => _rate > 0 ? Math.Min(RequestPages, Math.Max(1, Carried(_transfer.QueueBound) / 2)) : RequestPages;
 
     private long Carried(Duration time) => _rate > 0 ? (long)(_rate * time.Nanoseconds) >> PageNumber.Shift : LittlePages;
 
