@@ -52,7 +52,9 @@ fi
 for folder in "$target/bin" "$lib"; do
     while [ ! -e "$folder" ] && [ ! -L "$folder" ] && [ "$folder" != / ]; do folder=$(dirname "$folder"); done
     [ -d "$folder" ] || fail "$folder: not a directory; expected to install below it"
-    { [ -w "$folder" ] && [ -x "$folder" ]; } || fail "$folder: cannot be written; expected a --prefix that you may write to"
+    # By trying: root may write where nobody can.
+    trial=$(mktemp -d "$folder/.testbed-XXXXXX" 2>/dev/null) || fail "$folder: cannot be written; expected a --prefix that you may write to"
+    rmdir "$trial"
 done
 [ "$step" != check ] || exit 0
 

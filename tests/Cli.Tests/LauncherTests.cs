@@ -104,6 +104,55 @@ public sealed class LauncherTests
         Assert.That(Calls(), Has.Length.GreaterThan(calls));
     }
 
+    [Test]
+    public void Install_needs_no_checkout_afterwards_and_the_next_one_replaces_it_whole()
+    {
+        MakeInstallable();
+        string bin = In("to/bin/testbed");
+        string before = Sources();
+        Assert.That(Run(In("testbed"), "install", "--prefix", In("to")), Does.EndWith($"installed {bin}"));
+        Sh("mkdir away; mv engine scenarios reports artifacts traces away");
+        Assert.That(Run(bin, "lazy-pages"), Is.EqualTo(before));
+        Assert.That(Run(bin, "-v4", "page-server"), Is.EqualTo(before));
+        Assert.That(Run(bin, "replay", "x"), Is.EqualTo("the program: replay x"));
+        Sh($"ln -s {bin} link; cd /; {In("link")} lazy-pages >{In("said")}");
+        Assert.That(File.ReadAllText(In("said")).Trim(), Is.EqualTo(before), "by a link");
+        Assert.That(Directory.GetFiles(In("to/lib/testbed/current/traces")).Select(Path.GetFileName), Is.EqualTo((string[])["a.trace"]), "what scenarios name");
+        Sh("mv away/* .; echo new >engine/A.cs; mkdir to/lib/testbed/.new-cut-off");
+        _ = Run(In("testbed"), "install", $"--prefix={In("to")}");
+        Assert.That(Run(bin, "lazy-pages"), Is.EqualTo(Sources()).And.Not.EqualTo(before));
+        string[] left = [.. Directory.GetFileSystemEntries(In("to/lib/testbed")).Select(e => Path.GetFileName(e)!)];
+        Assert.That(left, Has.Length.EqualTo(3).And.Some.EqualTo(".lock").And.Some.EqualTo("current"), "the link, one release, and nothing that was cut off");
+    }
+
+    [TestCase("", "--prefix DIR is missing")]
+    [TestCase("--prefix", "missing argument")]
+    [TestCase("--prefix {to} --fast", "unknown argument --fast")]
+    [TestCase("--prefix {file}", "not a directory")]
+    [TestCase("--prefix {file}/below", "not a directory")]
+    [TestCase("--prefix /proc/self", "expected a --prefix that you may write to")]
+    [TestCase("--prefix /sys", "expected a --prefix that you may write to")]
+    [TestCase("--prefix {foreign}", "something else is there")]
+    public void Install_refuses_in_one_line_and_writes_nothing(string arguments, string said)
+    {
+        MakeInstallable();
+        Sh("mkdir -p foreign/bin; echo theirs >foreign/bin/testbed");
+        string[] words = [.. arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries)
+            .Select(w => w.Replace("{to}", In("to")).Replace("{file}", In("global.json")).Replace("{foreign}", In("foreign")))];
+        string errors = Run(In("testbed"), 2, ["install", .. words]);
+        Assert.That(errors, Does.StartWith("testbed: install: ").And.Contain(said).And.Not.Contain("\n"));
+        Assert.That(File.Exists(In("calls")), Is.False, "said before anything is built");
+        Assert.That(Directory.Exists(In("to")), Is.False);
+        Assert.That(File.ReadAllText(In("foreign/bin/testbed")), Is.EqualTo("theirs\n"));
+    }
+
+    private void MakeInstallable()
+    {
+        Sh("mkdir -p traces scenarios/setup scenarios/calibrations scenarios/migrations scenarios/workloads; touch LICENSE traces/a.trace traces/b.trace");
+        File.WriteAllText(In("scenarios/a.json"), """{ "trace": "../traces/a.trace" }""");
+        File.Copy(Path.Combine(TestbedProgram.Root, "scenarios", "setup", "install.sh"), In("scenarios/setup/install.sh"));
+    }
+
     private string In(string file) => Path.Combine(_folder.FullName, file);
 
     private string[] Calls() => File.ReadAllLines(In("calls"));
@@ -118,7 +167,10 @@ public sealed class LauncherTests
 
     private void Sh(string script) => Run("bash", "-ec", script);
 
-    private string Run(string program, params string[] arguments)
+    private string Run(string program, params string[] arguments) => Run(program, 0, arguments);
+
+    /// <returns>What it printed; if it is to fail, its errors.</returns>
+    private string Run(string program, int exitCode, string[] arguments)
     {
         var start = new ProcessStartInfo(program, arguments) { WorkingDirectory = _folder.FullName, RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["PATH"] = $"{In("tools")}:{Environment.GetEnvironmentVariable("PATH")}";
@@ -126,7 +178,7 @@ public sealed class LauncherTests
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        Assert.That(process.ExitCode, Is.Zero, errors.Result);
-        return output.Trim();
+        Assert.That(process.ExitCode, Is.EqualTo(exitCode), errors.Result);
+        return (exitCode == 0 ? output : errors.Result).Trim();
     }
 }
