@@ -29,15 +29,19 @@ public static class RestoreReport
     /// <summary>One line per migration.</summary>
     public static string Csv(IReadOnlyList<RestoreRun> runs)
     {
-        var csv = new StringBuilder("pair,round,").AppendJoin(',', RestoreMetric.All.Select(m => m.Key)).Append('\n');
+        var csv = new StringBuilder("pair,round,").AppendJoin(',', RestoreMetric.All.Select(m => m.Key)).Append(",congestion_control\n");
         foreach (RestoreRun run in runs)
-            csv.Append(CultureInfo.InvariantCulture, $"{run.Pair},{run.Round},").AppendJoin(',', RestoreMetric.All.Select(m => m.Value(run)?.ToString("0.###", CultureInfo.InvariantCulture))).Append('\n');
+            csv.Append(CultureInfo.InvariantCulture, $"{run.Pair},{run.Round},").AppendJoin(',', RestoreMetric.All.Select(m => m.Value(run)?.ToString("0.###", CultureInfo.InvariantCulture))).Append(',').Append(run.CongestionControl).Append('\n');
         return csv.ToString();
     }
 
     /// <summary>Writes all files into <paramref name="directory"/>, in place of earlier ones.</summary>
+    /// <param name="directory">Made if it is not there.</param>
+    /// <param name="context">What was run, where and how.</param>
+    /// <param name="runs">All migrations.</param>
+    /// <param name="warnings">What a reader must know before the numbers: a sentence each.</param>
     /// <returns>The path of index.html.</returns>
-    public static string Write(string directory, ReportContext context, IReadOnlyList<RestoreRun> runs)
+    public static string Write(string directory, ReportContext context, IReadOnlyList<RestoreRun> runs, params IReadOnlyList<string> warnings)
     {
         string figures = Path.Combine(directory, "figures");
         Directory.CreateDirectory(figures);
@@ -51,7 +55,7 @@ public static class RestoreReport
             drawn.Add(new DrawnFigure(RestoreTimeline.Name, RestoreTimeline.Title, RestoreTimeline.Caption,
                 FigureWriter.Inline(sheet, RestoreTimeline.Title, RestoreTimeline.Name), sheet.PrintWidth));
         }
-        return Save("index.html", Html(context, runs, drawn));
+        return Save("index.html", Html(context, runs, drawn, warnings));
 
         string Save(string name, string text)
         {
@@ -62,12 +66,17 @@ public static class RestoreReport
         }
     }
 
-    private static string Html(ReportContext context, IReadOnlyList<RestoreRun> runs, List<DrawnFigure> figures)
+    private static string Html(ReportContext context, IReadOnlyList<RestoreRun> runs, List<DrawnFigure> figures, IReadOnlyList<string> warnings)
     {
         IReadOnlyList<RestoreValue> values = RestoreValue.Of(runs, context.Seed);
         RestoreMetric[] metrics = [.. RestoreMetric.All.Where(m => values.Any(v => v.Metric == m))];
         string[] pairs = [.. values.Select(v => v.Pair).Distinct()];
         var page = new HtmlPage(context, $"migrations {runs.Count}, pairs {pairs.Length}; all data equal after each");
+        foreach (string warning in warnings)
+            page.Append($"<p class=\"note\"><b>Warning:</b> {E(warning)}</p>\n");
+        string[] congestion = [.. runs.Select(r => r.CongestionControl).Where(c => c.Length > 0).Distinct()];
+        if (congestion.Length > 0)
+            page.Append($"<p class=\"note\">TCP's congestion control between the hosts: {E(string.Join(", ", congestion))}.</p>\n");
         page.Append("<h2>Results</h2>\n<p class=\"note\">A pair is the lazy-pages daemon + the page server. Medians over the rounds, by nearest rank; least and most when pointed at, and in the " +
                 "second table. The best of each column is marked *. Click a heading to sort.</p>\n")
             .BeginTable([Head("Pair"), NumberHead("rounds", "How often it was run"), .. metrics.Select(m => NumberHead(m.Header, m.Help))]);

@@ -18,6 +18,9 @@ public readonly record struct RestoreRequest(Duration Sent, Duration Latency);
 /// <param name="Requests">The requests of the load, in the order in which they were sent; empty without load.</param>
 public sealed record RestoreRun(string Pair, int Round, Duration Restore, Duration FirstResponse, Duration AllIn, IReadOnlyList<RestoreRequest> Requests)
 {
+    /// <summary>TCP's congestion control between the hosts, as the kernel names it; empty when not known.</summary>
+    public string CongestionControl { get; init; } = "";
+
     /// <summary>Latencies of all requests, in microseconds.</summary>
     public Sample Latencies { get; } = Microseconds(Requests);
 

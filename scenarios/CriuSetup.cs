@@ -3,47 +3,29 @@ namespace Testbed.Scenarios;
 /// <summary>Where CRIU is on this host, and what it needs of the kernel without CAP_SYS_RESOURCE.</summary>
 public static class CriuSetup
 {
-    // Its dump keeps all memory in pipes, and its page server wants pipes of 4 MiB: tee(2) meets these.
-    private static readonly (string File, string Wanted)[] Limits =
-        [("/proc/sys/fs/pipe-user-pages-soft", "0"), ("/proc/sys/fs/pipe-max-size", "4194304")];
-
     /// <summary>As named by TESTBED_CRIU, or as setup/criu.sh installed it above this program, or from PATH; null when there is none.</summary>
-    public static string? Find() => Environment.GetEnvironmentVariable("TESTBED_CRIU") ?? Installed() ?? Workload.FindProgram("criu");
+    public static string? Find() => Environment.GetEnvironmentVariable("TESTBED_CRIU") ?? Above(Path.Combine("artifacts", "criu", "criu")) ?? Workload.FindProgram("criu");
 
-    /// <summary>Lifts the limits on pipes; what they were comes back at the end.</summary>
-    public static IDisposable LiftPipeLimits() => new Lifted();
+    /// <summary>What a person types to run a script of scenarios/setup, which is above this program: <c>sh scenarios/setup/criu.sh</c>.</summary>
+    public static string Script(string name)
+    {
+        string shipped = Path.Combine("scenarios", "setup", name);
+        string relative = Path.GetRelativePath(Environment.CurrentDirectory, Above(shipped) ?? shipped);
+        return "sh " + (relative.StartsWith("../", StringComparison.Ordinal) ? Path.GetFullPath(relative) : relative);
+    }
 
-    private static string? Installed()
+    /// <summary>Lifts the limits on pipes; when the last program that lifted them ends it, they are what they were.</summary>
+    /// <exception cref="Testbed.Core.BadInputException">They are too low and cannot be changed.</exception>
+    public static IDisposable LiftPipeLimits() => new PipeLimits();
+
+    private static string? Above(string file)
     {
         for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {
-            string criu = Path.Combine(folder.FullName, "artifacts", "criu", "criu");
-            if (File.Exists(criu))
-                return criu;
+            string found = Path.Combine(folder.FullName, file);
+            if (File.Exists(found))
+                return found;
         }
         return null;
-    }
-
-    private sealed class Lifted : IDisposable
-    {
-        private readonly List<(string File, string Before)> _before = [];
-
-        public Lifted()
-        {
-            foreach ((string file, string wanted) in Limits)
-            {
-                string now = File.ReadAllText(file).Trim();
-                if (now == wanted)
-                    continue;
-                File.WriteAllText(file, wanted);
-                _before.Add((file, now));
-            }
-        }
-
-        public void Dispose()
-        {
-            foreach ((string file, string before) in _before)
-                File.WriteAllText(file, before);
-        }
     }
 }

@@ -12,6 +12,10 @@ internal readonly partial record struct FieldCheck(string File)
     public void Name(string path, string value) =>
         Require(path, NameForm().IsMatch(value), $"\"{value}\"", "a name of small letters, digits and -");
 
+    /// <summary>As the kernel names them: dctcp, bbr, tcp_bbr2 ...; at most 15 characters.</summary>
+    public void CongestionControl(string path, string value) =>
+        Require(path, KernelName().IsMatch(value), $"\"{value}\"", "names as sysctl net.ipv4.tcp_available_congestion_control lists them: cubic, reno, bbr ...");
+
     public void Range(string path, long value, long min, long max) =>
         Require(path, value >= min && value <= max, $"{value}", $"{min} to {max}");
 
@@ -46,6 +50,9 @@ internal readonly partial record struct FieldCheck(string File)
         for (int i = 1; i < values.Count; i++)
             Require($"{path}[{i}]", !values.Take(i).Contains(values[i]), $"\"{values[i]}\" is there twice", "each once");
     }
+
+    [GeneratedRegex(@"\A[A-Za-z0-9_-]{1,15}\z")]
+    private static partial Regex KernelName();
 
     [GeneratedRegex(@"\A[a-z][a-z0-9-]{0,39}\z")]
     private static partial Regex NameForm();

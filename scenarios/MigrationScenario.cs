@@ -50,9 +50,10 @@ public sealed record MigrationScenario
     [Description("Whether the pages travel over TLS, with certificates made for the run")]
     public bool Tls { get; set; }
 
-    /// <summary>TCP's congestion control between two namespaces; null: this machine's.</summary>
-    [Description("TCP's congestion control between hosts that are namespaces of this machine: cubic (what Linux has by default), bbr, ...; when absent, what this machine has")]
-    public string? CongestionControl { get; init; }
+    /// <summary>TCP's congestion control between two namespaces, in order of preference; null: this machine's.</summary>
+    [Description("TCP's congestion control between hosts that are namespaces of this machine: cubic (what Linux has by default), bbr, ...; of several, the first that this machine lets namespaces use; when absent, what this machine has")]
+    [JsonConverter(typeof(NameListConverter))]
+    public IReadOnlyList<string>? CongestionControl { get; init; }
 
     /// <summary>The file that it was read from, as an absolute path.</summary>
     [JsonIgnore]
@@ -74,8 +75,12 @@ public sealed record MigrationScenario
             bool known = scenario.Pairs[i].Split('+') is ["criu" or "testbed", "criu" or "criu-images" or "testbed" or "local"];
             field.Require($"pairs[{i}]", known, $"\"{scenario.Pairs[i]}\"", "criu or testbed, +, and criu, criu-images, testbed or local");
         }
-        if (scenario.CongestionControl is { } congestion)
-            field.Name("congestionControl", congestion);
+        if (scenario.CongestionControl is { } preferred)
+        {
+            field.Unique("congestionControl", preferred);
+            foreach (string name in preferred)
+                field.CongestionControl("congestionControl", name);
+        }
         field.Range("rounds", scenario.Rounds, 1, 100);
         field.Range("requests", scenario.Requests, 0, 1_000_000_000);
         return scenario;

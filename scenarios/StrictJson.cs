@@ -74,6 +74,9 @@ internal static partial class StrictJson
         JsonObject? text = TextForm(Nullable.GetUnderlyingType(context.TypeInfo.Type) ?? context.TypeInfo.Type);
         if (text is not null)
             o = text;
+        if (context.PropertyInfo?.AttributeProvider?.GetCustomAttributes(typeof(JsonConverterAttribute), inherit: false) is
+            [JsonConverterAttribute { ConverterType: { } converter }] && converter == typeof(NameListConverter))
+            o = NameListConverter.Schema;
         if (context.TypeInfo is { Kind: JsonTypeInfoKind.Enumerable, ElementType: { } element } && TextForm(element) is { } items)
             o["items"] = items;
         if (context.PropertyInfo?.AttributeProvider?.GetCustomAttributes(typeof(DescriptionAttribute), inherit: false) is [DescriptionAttribute about, ..])

@@ -77,25 +77,29 @@ public sealed class LazyPagesDaemon : IDisposable
     /// <summary>Pages that are in.</summary>
     public long ResidentPages => _recorder?.Resident ?? 0;
 
-    /// <summary>Reads the images and listens for the restorer.</summary>
+    /// <summary>Listens for the restorer and reads the images.</summary>
     /// <exception cref="BadInputException">The images are not sound, or pages are in none of them and there is no server.</exception>
     public static LazyPagesDaemon Listen(LazyPagesOptions options)
     {
-        // First: it comes up while the images are read, and takes no processor from the restorer later.
-        Guard? guard = LaunchGuard(options);
+        // First: a restore that was started right behind us connects, and waits here instead of failing for want of a socket.
+        RestoreSocket socket = RestoreSocket.Listen(options.WorkPath);
+        Guard? guard = null;
         ImageDirectory? images = null;
         try
         {
+            // It comes up while the images are read, and takes no processor from the restorer later.
+            guard = LaunchGuard(options);
             images = ImageDirectory.Open(options.ImagesPath);
             var memory = images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, Image: images.LazyMemory(p.Pid))).ToList();
             if (options.Connect is null)
                 EnsureHere(images, memory);
-            var daemon = new LazyPagesDaemon(options, images, RestoreSocket.Listen(options.WorkPath)) { _guard = guard };
+            var daemon = new LazyPagesDaemon(options, images, socket) { _guard = guard };
             daemon._memory.AddRange(memory);
             return daemon;
         }
         catch
         {
+            socket.Dispose();
             guard?.Release();
             guard?.Dispose();
             images?.Dispose();

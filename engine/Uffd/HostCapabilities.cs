@@ -37,9 +37,11 @@ public static class HostCapabilities
 
     /// <summary>Tries everything. A program (sleep) is started for the purpose, and ended.</summary>
     /// <param name="criu">Where CRIU is; null: nowhere.</param>
-    public static IReadOnlyList<HostCapability> Probe(string? criu) =>
+    /// <param name="criuSetUp">What to type to install CRIU.</param>
+    /// <param name="pipeBytes">What fs.pipe-max-size has to be for CRIU's page server.</param>
+    public static IReadOnlyList<HostCapability> Probe(string? criu, string criuSetUp, long pipeBytes) =>
     [
-        Userfaultfd(out ulong features), Device(), Features(features), .. Tracing(), PagemapScan(), PipePages(), PipeSize(), Criu(criu),
+        Userfaultfd(out ulong features), Device(), Features(features), .. Tracing(), PagemapScan(), PipePages(), PipeSize(pipeBytes), Criu(criu, criuSetUp),
     ];
 
     /// <summary>Why this host cannot capture a process in place, in one line; null when it can.</summary>
@@ -163,23 +165,28 @@ public static class HostCapabilities
     private static HostCapability PipePages()
     {
         const string Name = "fs.pipe-user-pages-soft", Path = "/proc/sys/fs/pipe-user-pages-soft";
-        const int CAP_SYS_RESOURCE = 24;
         if (ReadNumber(Path) is not { } pages)
             return new HostCapability(Name, CapabilityStatus.Limited, $"{Path} cannot be read", "mount /proc", false);
-        bool unlimited = pages == 0 || HasCapability(CAP_SYS_RESOURCE);
+        bool unlimited = pages == 0 || HasCapability(CapSysResource);
         return new HostCapability(Name, unlimited ? CapabilityStatus.Available : CapabilityStatus.Limited,
             $"{pages} pages{(unlimited ? "" : ", and no CAP_SYS_RESOURCE: criu dump fails in tee with EPERM")}",
-            unlimited ? "" : "for CRIU: sysctl -w fs.pipe-user-pages-soft=0", false);
+            unlimited ? "" : "for CRIU: sysctl -w fs.pipe-user-pages-soft=0; testbed migrate does so while it runs", false);
     }
 
-    private static HostCapability PipeSize()
+    private static HostCapability PipeSize(long wanted)
     {
         const string Name = "fs.pipe-max-size";
-        return ReadNumber("/proc/sys/fs/pipe-max-size") is { } bytes
-            ? new HostCapability(Name, bytes >= 1 << 20 ? CapabilityStatus.Available : CapabilityStatus.Limited, $"{bytes} bytes",
-                bytes >= 1 << 20 ? "" : "for CRIU: sysctl -w fs.pipe-max-size=1048576", false)
-            : new HostCapability(Name, CapabilityStatus.Limited, "cannot be read", "mount /proc", false);
+        if (ReadNumber("/proc/sys/fs/pipe-max-size") is not { } bytes)
+            return new HostCapability(Name, CapabilityStatus.Limited, "cannot be read", "mount /proc", false);
+        return bytes >= wanted || HasCapability(CapSysResource)
+            ? new HostCapability(Name, CapabilityStatus.Available, $"{bytes} bytes", "", false)
+            : new HostCapability(Name, CapabilityStatus.Limited,
+                $"{bytes} bytes, and no CAP_SYS_RESOURCE: CRIU's page server and its dump --lazy-pages fail (\"splice: Bad file descriptor\")",
+                $"for CRIU: sysctl -w {Name}={wanted}; testbed migrate does so while it runs", false);
     }
+
+    // Who has it is held to no limit on pipes.
+    private const int CapSysResource = 24;
 
     private static long? ReadNumber(string path) => long.TryParse(ProcessInfo.ReadText(path)?.Trim(), out long n) ? n : null;
 
@@ -189,12 +196,12 @@ public static class HostCapabilities
         return line is not null && (Convert.ToUInt64(line[7..].Trim(), 16) >> number & 1) != 0;
     }
 
-    private static HostCapability Criu(string? program)
+    private static HostCapability Criu(string? program, string setUp)
     {
         const string Name = "CRIU";
-        const string Remedy = "only live migration with CRIU needs it: sh scenarios/setup/criu.sh, or name one of 4.2 or newer in the variable TESTBED_CRIU";
+        string remedy = $"only live migration with CRIU needs it: {setUp}, or name one of 4.2 or newer in the variable TESTBED_CRIU";
         if (program is null)
-            return new HostCapability(Name, CapabilityStatus.Missing, "criu is not installed", Remedy, false);
+            return new HostCapability(Name, CapabilityStatus.Missing, "criu is not installed", remedy, false);
         try
         {
             ProcessStartInfo start = new(program, ["--version"]) { RedirectStandardOutput = true, RedirectStandardError = true };
@@ -204,14 +211,14 @@ public static class HostCapabilities
             // Version: 4.2.1
             string text = output.Split('\n').FirstOrDefault(l => l.StartsWith("Version:", StringComparison.Ordinal))?[8..].Trim() ?? "";
             if (!Version.TryParse(text.Contains('.', StringComparison.Ordinal) ? text : text + ".0", out Version? version))
-                return new HostCapability(Name, CapabilityStatus.Missing, $"{program} --version says nothing of a version", Remedy, false);
+                return new HostCapability(Name, CapabilityStatus.Missing, $"{program} --version says nothing of a version", remedy, false);
             return version >= new Version(4, 2)
                 ? new HostCapability(Name, CapabilityStatus.Available, $"{program} {text}", "", false)
                 : new HostCapability(Name, CapabilityStatus.Limited, $"{program} {text}", "versions before 4.2 speak another page-server protocol and fail on kernels from 6.16 on: install 4.2 or newer", false);
         }
         catch (System.ComponentModel.Win32Exception)
         {
-            return new HostCapability(Name, CapabilityStatus.Missing, $"{program} is not installed", Remedy, false);
+            return new HostCapability(Name, CapabilityStatus.Missing, $"{program} is not installed", remedy, false);
         }
     }
 }

@@ -1,13 +1,16 @@
 #!/bin/sh
 # Puts a CRIU that works on new kernels (4.2 or newer, from Debian testing) into a folder of its own, with its own libc, and
 # leaves the system as it is: Debian 12's CRIU fails on kernels with another vdso, Debian 13's on sockets of Linux 6.16 and newer.
-# Usage: criu.sh [FOLDER]     default: artifacts/criu of this checkout; afterwards FOLDER/criu and FOLDER/crit are there.
+# Usage: criu.sh [FOLDER]     default: artifacts/criu of this checkout, or beside the releases of an installed testbed; afterwards
+# FOLDER/criu and FOLDER/crit are there.
 # Needs apt-get and dpkg and a network, no root to install (CRIU itself wants root). Run again at will: what is there
 # stays, and nothing is fetched. Remove the folder to get a newer one.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-folder=${1:-$here/../../artifacts/criu}
+home=$here/../..
+[ ! -L "$home/../current" ] || home=$home/..
+folder=${1:-$home/artifacts/criu}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 root=$folder/root
@@ -74,3 +77,8 @@ echo "CRIU $version: $folder/criu, $folder/crit"
 # For want of CAP_SYS_RESOURCE (containers), CRIU's dump meets this limit in tee(2) and fails with EPERM.
 limit=$(cat /proc/sys/fs/pipe-user-pages-soft 2>/dev/null || echo 0)
 [ "$limit" = 0 ] || echo "before a dump here: sysctl fs.pipe-user-pages-soft=0 (it is $limit; needed without CAP_SYS_RESOURCE)"
+
+# Its page server, and its dump with --lazy-pages, ask for a pipe of 819 pages, which the kernel rounds up to 4 MiB, and do not notice
+# when they do not get it: "tee" and "splice: Bad file descriptor".
+size=$(cat /proc/sys/fs/pipe-max-size 2>/dev/null || echo 4194304)
+[ "$size" -ge 4194304 ] || echo "before CRIU serves pages here: sysctl fs.pipe-max-size=4194304 (it is $size; needed without CAP_SYS_RESOURCE)"

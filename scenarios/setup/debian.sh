@@ -18,6 +18,7 @@ libc6-dev:/usr/include/stdio.h
 linux-libc-dev:/usr/include/linux/userfaultfd.h
 iproute2:/usr/sbin/ip
 util-linux:/usr/bin/setsid
+runc:/usr/sbin/runc
 openssh-server:/usr/sbin/sshd
 openssh-client:/usr/bin/ssh
 zstd:/usr/bin/zstd

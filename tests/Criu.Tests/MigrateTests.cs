@@ -51,6 +51,27 @@ public sealed class MigrateTests
     }
 
     [Test]
+    public void Migration_falls_back_to_the_next_congestion_control_and_says_so()
+    {
+        string file = Scenario(_folder, "memcached", small: true, """["testbed+testbed"]""", requests: 500, """, "congestionControl": ["nosuch", "reno"]""");
+        Outcome outcome = Migrate(file);
+        Succeeds(outcome);
+        Assert.That(outcome.Errors, Does.Contain("testbed: warning: congestionControl: the scenario prefers nosuch, and the hosts used reno"));
+        string report = Path.Combine(Path.GetDirectoryName(file)!, "out");
+        Assert.That(File.ReadAllText(Path.Combine(report, "index.html")), Does.Contain("the scenario prefers nosuch, and the hosts used reno"));
+        Assert.That(File.ReadAllLines(Path.Combine(report, "migrations.csv"))[1], Does.EndWith(",reno"));
+    }
+
+    [Test]
+    public void Migration_is_refused_when_no_congestion_control_of_the_scenario_may_be_used()
+    {
+        Outcome outcome = Migrate(Scenario(_folder, "memcached", small: true, """["testbed+testbed"]""", requests: 10, """, "congestionControl": "nosuch" """));
+        Assert.That(outcome.ExitCode, Is.EqualTo(2));
+        string said = outcome.Errors.Trim().Split('\n')[^1];
+        Assert.That(said, Does.StartWith("testbed: congestionControl: ").And.Contain("\"nosuch\"").And.Contain("reno").And.Contain("sysctl -w net.ipv4.tcp_allowed_congestion_control="));
+    }
+
+    [Test]
     public void OneHostAloneIsNotEnough()
     {
         Outcome outcome = Migrate(Scenario(_folder, "memcached", small: true, """["testbed+testbed"]""", requests: 10), "--source", "root@10.78.0.1");

@@ -86,6 +86,39 @@ public sealed class BadInputTests
         Assert.That(message, Does.Contain(path + ":").And.Contains(expected));
     }
 
+    [TestCase("7", "a number where names belong", "a string, or an array of strings")]
+    [TestCase("[\"cubic\", 7]", "a number in the array", "strings")]
+    [TestCase("[[\"cubic\"]]", "an array in the array", "strings")]
+    [TestCase("[]", "empty", "at least one")]
+    [TestCase("[\"cubic\", \"cubic\"]", "twice", "each once")]
+    [TestCase("[\"cubic\", \"$(reboot)\"]", "$(reboot)", "tcp_available_congestion_control")]
+    [TestCase("\"\"", "\"\"", "tcp_available_congestion_control")]
+    public void Migration_names_a_mistake_in_its_congestion_controls(string value, string wrong, string expected) =>
+        Assert.That(() => Migration(value), Throws.TypeOf<BadInputException>().With.Message.Contains("s.json: $.congestionControl")
+            .And.Message.Contains(wrong).And.Message.Contains("expected").And.Message.Contains(expected).And.Message.Not.Contains("\n"));
+
+    [TestCase("\"cubic\"", "cubic")]
+    [TestCase("[\"cubic\", \"reno\"]", "cubic reno")]
+    [TestCase("null", "")]
+    public void Migration_takes_one_congestion_control_or_several(string value, string expected) =>
+        Assert.That(string.Join(' ', Migration(value).CongestionControl ?? []), Is.EqualTo(expected));
+
+    private static MigrationScenario Migration(string congestionControl)
+    {
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("testbed-test-");
+        try
+        {
+            string file = Path.Combine(folder.CreateSubdirectory("migrations").FullName, "s.json");
+            Directory.CreateSymbolicLink(Path.Combine(folder.FullName, "workloads"), Path.Combine(Repository.Scenarios, "workloads"));
+            File.WriteAllText(file, $$"""{ "name": "s", "description": "d", "workload": "memcached", "pairs": ["criu+criu"], "congestionControl": {{congestionControl}} }""");
+            return MigrationScenario.FromFile(file);
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
     [Test]
     public void ASmallSizeThatIsNotThereIsNamed()
     {

@@ -14,7 +14,7 @@ internal sealed record CriuPrograms(string Criu, string[] Testbed)
     public static CriuPrograms Find()
     {
         if (CriuSetup.Find() is not { } criu || !File.Exists(criu))
-            throw new BadInputException("CRIU is not here; run: sh scenarios/setup/criu.sh (or name one in TESTBED_CRIU)");
+            throw new BadInputException($"CRIU is not here; run: {CriuSetup.Script("criu.sh")} (or name one in TESTBED_CRIU)");
         return new CriuPrograms(criu, Environment.GetEnvironmentVariable("TESTBED_DAEMON") is { Length: > 0 } native ? [native] : OwnProgram.Command);
     }
 }

@@ -24,6 +24,9 @@ internal abstract class MigrationHost(IPAddress address) : IDisposable
     /// <summary>Where our client reaches a program on it, in <see cref="Within"/>.</summary>
     public abstract IPAddress ClientAddress { get; }
 
+    /// <summary>TCP's congestion control here, as the kernel names it.</summary>
+    public string CongestionControl => Run("cat", "/proc/sys/net/ipv4/tcp_congestion_control").Output.Trim();
+
     /// <summary>How a workload is started here.</summary>
     /// <param name="port">Where it listens.</param>
     /// <param name="pid">The pid of its first process, in this host's own counting.</param>
@@ -73,7 +76,7 @@ internal abstract class MigrationHost(IPAddress address) : IDisposable
     /// <inheritdoc/>
     public abstract void Dispose();
 
-    protected static (int ExitCode, string Output) Execute(params string[] command)
+    internal static (int ExitCode, string Output) Execute(params string[] command)
     {
         var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
         using Process process = Process.Start(start)!;

@@ -30,9 +30,9 @@ internal sealed class NamespaceHost : MigrationHost
     }
 
     /// <summary>Two of them, with a cable between.</summary>
-    /// <param name="congestionControl">TCP's on both; null: as on this machine.</param>
-    /// <exception cref="BadInputException">They cannot be made here.</exception>
-    public static (NamespaceHost Source, NamespaceHost Destination) Pair(string? congestionControl)
+    /// <param name="congestionControl">TCP's on both: the first of these that they may use; null: as on this machine.</param>
+    /// <exception cref="BadInputException">They cannot be made here, or may use none of these.</exception>
+    public static (NamespaceHost Source, NamespaceHost Destination) Pair(IReadOnlyList<string>? congestionControl)
     {
         var source = new NamespaceHost("10.77.0.1");
         var destination = new NamespaceHost("10.77.0.2");
@@ -49,17 +49,25 @@ internal sealed class NamespaceHost : MigrationHost
         }
     }
 
-    private static void Join(NamespaceHost source, NamespaceHost destination, string? congestionControl)
+    private static void Join(NamespaceHost source, NamespaceHost destination, IReadOnlyList<string>? congestionControl)
     {
         Succeed(Execute("ip", "link", "add", "eth0", "netns", $"{source._init}", "type", "veth", "peer", "name", "eth0", "netns", $"{destination._init}"), "ip link add");
         foreach (NamespaceHost host in (NamespaceHost[])[source, destination])
         {
             // CRIU keeps what it finds out about the kernel in /run, where that is a tmpfs as on any host.
             Succeed(host.Run("sh", "-c", $"ip addr add {host.Address}/24 dev eth0 && ip link set eth0 up && ip link set lo up && mount -t tmpfs run /run"), "ip addr add, mount");
-            if (congestionControl is not null)
-                Succeed(host.Run("sh", "-c", $"echo {congestionControl} > /proc/sys/net/ipv4/tcp_congestion_control"), $"congestionControl \"{congestionControl}\"", KnownCongestionControls);
+        }
+        if (congestionControl is not null && !congestionControl.Any(name => Array.TrueForAll([source, destination], host => host.Uses(name))))
+        {
+            string wanted = string.Join(", ", congestionControl.Select(name => $"\"{name}\""));
+            throw new BadInputException($"congestionControl: namespaces of this machine may not use {wanted}; expected one of {MigrationNeeds.AllowedCongestionControls}, "
+                + $"or as root of this machine: {MigrationNeeds.AllowCongestionControl(congestionControl[0])}");
         }
     }
+
+    /// <summary>Other namespaces than the first may use what the first one allows, and no more.</summary>
+    private bool Uses(string congestionControl) =>
+        Run("sh", "-c", "echo \"$1\" > /proc/sys/net/ipv4/tcp_congestion_control", "sh", congestionControl).ExitCode == 0;
 
     public override IPAddress ClientAddress => IPAddress.Loopback;
 
@@ -79,9 +87,6 @@ internal sealed class NamespaceHost : MigrationHost
         _unshare.WaitForExit();
         _unshare.Dispose();
     }
-
-    private static string KnownCongestionControls =>
-        $"one of: {File.ReadAllText("/proc/sys/net/ipv4/tcp_available_congestion_control").Trim()}";
 
     private static void Succeed((int ExitCode, string Output) outcome, string what, string expected = "veth pairs between namespaces to work")
     {

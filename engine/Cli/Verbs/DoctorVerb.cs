@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
 using SkiaSharp;
+using Testbed.Cli.Migration;
 using Testbed.Live;
 using Testbed.Scenarios;
 using Testbed.Uffd;
@@ -10,7 +11,7 @@ namespace Testbed.Cli.Verbs;
 /// <summary>testbed doctor</summary>
 internal static class DoctorVerb
 {
-    private const string SetUp = "as root: sh scenarios/setup/debian.sh";
+    private static string SetUp => $"as root: {CriuSetup.Script("debian.sh")}";
 
     /// <summary>Programs of the workloads and of the tests, and what is lost without each.</summary>
     private static readonly (string Name, string LostWithout)[] Programs =
@@ -38,11 +39,16 @@ internal static class DoctorVerb
 
     private static int Examine()
     {
-        IReadOnlyList<HostCapability> kernel = HostCapabilities.Probe(CriuSetup.Find());
+        IReadOnlyList<HostCapability> kernel = HostCapabilities.Probe(CriuSetup.Find(), CriuSetup.Script("criu.sh"), PipeLimits.PipeBytes);
+        IReadOnlyList<HostCapability> migration = MigrationNeeds.Probe(CriuSetup.Find());
         Print("This host", Host());
         Print("Live capture, and migration with CRIU", kernel);
+        Print("Migration between namespaces of this machine (testbed migrate)", migration);
         Print("Programs", Programs.Select(Program));
         Console.WriteLine("Replay and reports work here.");
+        Console.WriteLine(migration.FirstOrDefault(m => m.Status == CapabilityStatus.Missing) is { } need
+            ? $"Migration does not: {need.Name}: {need.Detail}; {need.Remedy}"
+            : "Migration works here.");
         if (HostCapabilities.WhyNoCapture(kernel) is { } reason)
         {
             Console.WriteLine($"Live capture does not: {reason}");

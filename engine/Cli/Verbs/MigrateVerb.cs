@@ -45,6 +45,8 @@ internal static class MigrateVerb
                 throw new BadInputException("--source without --destination, or the other way round; expected both, or none for namespaces");
             Func<MigrationScenario, (MigrationHost, MigrationHost)> hosts =
                 from is null ? scenario => NamespaceHost.Pair(scenario.CongestionControl) : _ => (SshHost.Connect(from), SshHost.Connect(to!));
+            if (from is null)
+                MigrationNeeds.Require();
             CriuPrograms programs = from is null ? CriuPrograms.Find() : new CriuPrograms(parsed.GetRequiredValue(criu), parsed.GetRequiredValue(testbed).Split(' '));
             Migrate(parsed.GetRequiredValue(file), parsed.GetValue(rounds), parsed.GetValue(pairs) ?? [], parsed.GetValue(output), programs, hosts);
         });
@@ -56,6 +58,8 @@ internal static class MigrateVerb
     {
         MigrationScenario scenario = MigrationScenario.FromFile(file);
         WorkloadFile workload = scenario.LoadWorkload();
+        if (new Workload(workload).Missing() is [var missing, ..])
+            throw new BadInputException($"{workload.File}: {missing}");
         IReadOnlyList<string> pairs = only.Length > 0 ? only : scenario.Pairs;
         if (pairs.FirstOrDefault(p => !scenario.Pairs.Contains(p)) is { } unknown)
             throw new BadInputException($"--pair {unknown}: not in {file}; expected {string.Join(", ", scenario.Pairs)}");
@@ -63,7 +67,10 @@ internal static class MigrateVerb
         Directory.CreateDirectory(target);
         using var interrupt = new Interrupt();
         using var progress = new Progress();
-        using IDisposable limits = CriuSetup.LiftPipeLimits();
+        using var limits = new PipeLimits();
+        if (limits.Changed.Count > 0)
+            Console.Error.WriteLine($"testbed: changed for CRIU, until this ends: {string.Join(", ", limits.Changed)}");
+        string? warning = null;
         var runs = new List<RestoreRun>();
         int count = rounds ?? scenario.Rounds;
         for (int round = 0; round < count; round++)
@@ -75,14 +82,25 @@ internal static class MigrateVerb
                 runs.Add(RunOnce(scenario, workload, programs, hosts(scenario), pair, round));
                 // A later one may fail: what was measured is kept.
                 File.WriteAllText(Path.Combine(target, "migrations.csv"), RestoreReport.Csv(runs));
+                if (warning is null && (warning = FellBack(scenario, runs[^1])) is not null)
+                {
+                    progress.Clear();
+                    Console.Error.WriteLine("testbed: warning: " + warning);
+                }
             }
         }
         progress.Clear();
         Console.WriteLine(RestoreReport.Table(runs));
         Console.WriteLine("All data equal after every migration.");
-        string index = RestoreReport.Write(target, Experiment.ContextOf(scenario.Description, file, Seed), runs);
+        string index = RestoreReport.Write(target, Experiment.ContextOf(scenario.Description, file, Seed), runs, warning is null ? [] : [warning]);
         Console.WriteLine($"report: {Path.GetRelativePath(Environment.CurrentDirectory, index)}, with migrations.csv, requests.csv and figures/");
     }
+
+    /// <summary>What to say when the hosts did not use the congestion control that the scenario prefers; null when they did.</summary>
+    private static string? FellBack(MigrationScenario scenario, RestoreRun run) =>
+        scenario.CongestionControl is not [var first, ..] || run.CongestionControl == first ? null
+        : $"congestionControl: the scenario prefers {first}, and the hosts used {run.CongestionControl}; compare these numbers with others under {run.CongestionControl} only. "
+            + $"Namespaces of this machine may use: {MigrationNeeds.AllowedCongestionControls} ({MigrationNeeds.AllowCongestionControl(first)})";
 
     private static RestoreRun RunOnce(
         MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost, MigrationHost) hosts, string pair, int round)
@@ -90,7 +108,7 @@ internal static class MigrateVerb
         string directory = Directory.CreateTempSubdirectory("testbed-migrate-").FullName;
         RestoreRun result;
         using (var run = new MigrationRun(scenario, workload, programs, hosts, directory))
-            result = run.Run(pair, round);
+            result = run.Run(pair, round) with { CongestionControl = hosts.Item1.CongestionControl };
         // Kept when the run failed: its logs say why. A host reached by ssh may be this machine.
         if (Directory.Exists(directory))
             Directory.Delete(directory, recursive: true);
