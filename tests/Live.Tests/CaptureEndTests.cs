@@ -12,15 +12,23 @@ public sealed class CaptureEndTests
     /// <summary>Answers each line, until it is told to fill, or until its memory is missing: then never again.</summary>
     private const string Program = """
         import socket, sys, time
-        server = socket.socket(socket.AF_UNIX)
-        server.bind(sys.argv[1])
+        where, silent_at, marker = sys.argv[1:]
+        if where.startswith('/'):
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(where)
+        else:
+            server = socket.create_server((where.split(':')[0], int(where.split(':')[1])))
         server.listen(16)
         memory = [bytes([i % 250 + 1]) * 4096 for i in range(3000)]
+        def is_silent(line):
+            if silent_at == 'fill':
+                return line.startswith(b'SET')
+            return ' um ' in open('/proc/self/smaps').read()
         while True:
             client, _ = server.accept()
             for line in client.makefile('rb'):
-                if sys.argv[2] == 'fill' and line.startswith(b'SET') or sys.argv[2] == 'away' and ' um ' in open('/proc/self/smaps').read():
-                    open(sys.argv[1] + '.silent', 'w').close()
+                if is_silent(line):
+                    open(marker, 'w').close()
                     time.sleep(3600)
                 client.sendall(b'ok\n')
         """;
@@ -39,22 +47,28 @@ public sealed class CaptureEndTests
     [TearDown]
     public void Clean() => Directory.Delete(_folder, recursive: true);
 
-    private Cli Capture(string silentAt, params string[] more)
+    private Cli Capture(string silentAt, params string[] more) =>
+        new(["capture", Workload(_folder, "{unixsocket}", silentAt), "-o", Path.Combine(_folder, "out.trace"), .. more]);
+
+    private string Workload(string directory, string where, string silentAt)
     {
-        string file = Path.Combine(_folder, "silent.json");
+        string file = Path.Combine(directory, "silent.json");
         File.WriteAllText(file, $$"""
             {
-              "name": "silent", "description": "answers, and then no more", "programs": { "/usr/bin/python3": "python3" },
-              "command": "/usr/bin/python3", "arguments": ["-u", "{here}/silent.py", "{unixsocket}", "{{silentAt}}"],
-              "protocol": "line", "keys": 20, "valueSize": "10B", "firstResponse": "PING", "fill": { "request": "SET {n} {value}" },
+              "name": "silent", "description": "answers, and then no more",
+              "programs": { "/usr/bin/python3": "python3" }, "command": "/usr/bin/python3",
+              "arguments": ["-u", "{{_folder}}/silent.py", "{{where}}", "{{silentAt}}", "{dir}/x.silent"],
+              "protocol": "line", "keys": 20, "valueSize": "10B",
+              "firstResponse": "PING", "fill": { "request": "SET {n} {value}" },
               "load": { "request": "GET {n}", "connections": 1, "requests": 100 }, "check": { "request": "CHECK" }
             }
             """);
-        return new Cli(["capture", file, "-o", Path.Combine(_folder, "out.trace"), .. more]);
+        return file;
     }
 
     private static bool IsSilent(Cli capture) => Directory.EnumerateFiles(capture.Temporary, "*.silent", SearchOption.AllDirectories).Any();
 
+    /// <summary>A process whose command line names the temporary directory, as the program's marker does; 0: there is none.</summary>
     private static int ProgramOf(Cli capture) => Directory.EnumerateDirectories("/proc").Select(Path.GetFileName)
         .Where(name => int.TryParse(name, out _)).Select(name => int.Parse(name!))
         .FirstOrDefault(pid => CommandLine(pid).Contains(capture.Temporary, StringComparison.Ordinal) && CommandLine(pid).StartsWith("/usr/bin/python3", StringComparison.Ordinal));
@@ -112,5 +126,28 @@ public sealed class CaptureEndTests
         Assert.That(capture.WaitForExit(60), Is.EqualTo(2), capture.Error);
         Assert.That(capture.Error, Does.Contain("no first response within 2"));
         AssertNothingIsLeft(capture);
+    }
+
+    [Test]
+    public void Migrate_ends_at_a_signal_while_it_fills()
+    {
+        if (Scenarios.CriuSetup.Find() is null)
+            Live.Missing("CRIU is not here (sh scenarios/setup/criu.sh)");
+        string scenarios = Directory.CreateDirectory(Path.Combine(_folder, "migrations")).FullName;
+        Workload(Directory.CreateDirectory(Path.Combine(_folder, "workloads")).FullName, "{address}:{port}", "fill");
+        string scenario = Path.Combine(scenarios, "silent.json");
+        File.WriteAllText(scenario, """
+            { "name": "silent", "description": "never moves", "workload": "silent", "pairs": ["testbed+testbed"], "rounds": 1, "requests": 1 }
+            """);
+        using var migrate = new Cli("migrate", scenario, "--output", Path.Combine(_folder, "out"));
+        Redis.WaitFor(() => IsSilent(migrate));
+        long asked = Stopwatch.GetTimestamp();
+        migrate.Signal(Terminate);
+        Assert.That(migrate.WaitForExit(60), Is.EqualTo(130), migrate.Error);
+        Assert.That(Stopwatch.GetElapsedTime(asked).TotalSeconds, Is.LessThan(20));
+        Assert.That(migrate.Error, Does.Contain("interrupted; testbed+testbed, round 1: both hosts"));
+        Assert.That(ProgramOf(migrate), Is.Zero, "the program");
+        Assert.That(Directory.EnumerateFileSystemEntries(migrate.Temporary, "testbed-*"), Is.Empty);
+        Assert.That(Directory.EnumerateFiles(_folder, "migrations.csv", SearchOption.AllDirectories), Is.Empty);
     }
 }
