@@ -53,6 +53,17 @@ internal sealed class ChildProcess : IDisposable
         return _guard.ExitCode;
     }
 
+    /// <exception cref="OperationCanceledException">Cancelled; it has been killed.</exception>
+    public int WaitForExit(CancellationToken cancel)
+    {
+        using (cancel.Register(Kill))
+        {
+            int code = WaitForExit();
+            cancel.ThrowIfCancellationRequested();
+            return code;
+        }
+    }
+
     public bool WaitForExit(TimeSpan timeout) => _guard.WaitForExit(timeout);
 
     public void Terminate() => Syscall.kill(Pid, Signum.SIGTERM);

@@ -7,7 +7,7 @@ namespace Testbed.Scenarios;
 /// <summary>
 /// RESP, the redis serialization protocol, version 2. Arrays count as values; of their elements the bytes are joined by LF.
 /// </summary>
-public sealed class RespClient(EndPoint endpoint, TimeSpan timeout) : WorkloadClient(endpoint, timeout)
+public sealed class RespClient(EndPoint endpoint, TimeSpan timeout, CancellationToken cancel = default) : WorkloadClient(endpoint, timeout, cancel)
 {
     /// <inheritdoc/>
     public override void Add(ReadOnlySpan<byte> request)
@@ -64,7 +64,7 @@ public sealed class RespClient(EndPoint endpoint, TimeSpan timeout) : WorkloadCl
 }
 
 /// <summary>The memcached text protocol: get of one key, and commands that are answered with one line.</summary>
-public sealed class MemcachedClient(EndPoint endpoint, TimeSpan timeout) : WorkloadClient(endpoint, timeout)
+public sealed class MemcachedClient(EndPoint endpoint, TimeSpan timeout, CancellationToken cancel = default) : WorkloadClient(endpoint, timeout, cancel)
 {
     /// <inheritdoc/>
     public override void Add(ReadOnlySpan<byte> request)
@@ -95,7 +95,7 @@ public sealed class MemcachedClient(EndPoint endpoint, TimeSpan timeout) : Workl
 }
 
 /// <summary>One line asked, one line answered: for small programs of one's own.</summary>
-public sealed class LineClient(EndPoint endpoint, TimeSpan timeout) : WorkloadClient(endpoint, timeout)
+public sealed class LineClient(EndPoint endpoint, TimeSpan timeout, CancellationToken cancel = default) : WorkloadClient(endpoint, timeout, cancel)
 {
     /// <inheritdoc/>
     public override void Add(ReadOnlySpan<byte> request)

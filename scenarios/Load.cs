@@ -114,7 +114,11 @@ internal sealed class ClosedLoop : RunningLoad
                 for (long now = Stopwatch.GetTimestamp(); now < _load._end && !_load._stop && Error is null && Samples.Count < _load._perConnection;)
                     now = AskOnce(client, request);
             }
-            catch (Exception e) when (e is IOException or SocketException)
+            catch (OperationCanceledException)
+            {
+                // Whoever cancelled knows.
+            }
+            catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
             {
                 Error = e.Message;
             }

@@ -15,6 +15,7 @@ internal sealed class OutputClient : WorkloadClient
     private readonly string _file;
     private readonly TimeSpan _timeout;
     private readonly Func<bool> _ended;
+    private readonly CancellationToken _cancel;
     private readonly Queue<Regex> _asked = new();
     private long _position;
 
@@ -22,9 +23,10 @@ internal sealed class OutputClient : WorkloadClient
     /// <param name="fromStart">Whether what was printed before counts.</param>
     /// <param name="timeout">How long an answer may take.</param>
     /// <param name="ended">Whether the program has ended: then nothing more comes.</param>
-    public OutputClient(string file, bool fromStart, TimeSpan timeout, Func<bool> ended)
+    /// <param name="cancel">Ends the wait for an answer.</param>
+    public OutputClient(string file, bool fromStart, TimeSpan timeout, Func<bool> ended, CancellationToken cancel)
     {
-        (_file, _timeout, _ended) = (file, timeout, ended);
+        (_file, _timeout, _ended, _cancel) = (file, timeout, ended, cancel);
         _position = fromStart || !File.Exists(file) ? 0 : new FileInfo(file).Length;
     }
 
@@ -49,7 +51,8 @@ internal sealed class OutputClient : WorkloadClient
                 throw new IOException($"the program ended without a line like {wanted}");
             if (Stopwatch.GetElapsedTime(start) > _timeout)
                 throw new IOException($"no line like {wanted} within {_timeout.TotalSeconds} s");
-            Thread.Sleep(Look);
+            if (_cancel.WaitHandle.WaitOne(Look))
+                _cancel.ThrowIfCancellationRequested();
         }
     }
 

@@ -15,7 +15,7 @@ public sealed class PostgresClient : WorkloadClient
     private readonly ByteBuffer _rows = new();
 
     /// <summary>Connects and waits until the server is ready.</summary>
-    public PostgresClient(EndPoint endpoint, TimeSpan timeout) : base(endpoint, timeout)
+    public PostgresClient(EndPoint endpoint, TimeSpan timeout, CancellationToken cancel = default) : base(endpoint, timeout, cancel)
     {
         ReadOnlySpan<byte> parameters = "user\0postgres\0database\0postgres\0\0"u8;
         AddInt(8 + parameters.Length);

@@ -18,9 +18,10 @@ public sealed class RunningWorkload : WorkloadSteps, IDisposable
     private bool _warm;
     private int? _target;
 
-    internal RunningWorkload(WorkloadFile file, ulong seed, string folder, Dictionary<string, string> places, WorkloadHost host)
+    internal RunningWorkload(WorkloadFile file, ulong seed, string folder, Dictionary<string, string> places, WorkloadHost host, CancellationToken cancel)
         : base(file, Where(file, places, host), seed)
     {
+        Cancel = cancel;
         (_folder, _places, _host) = (folder, places, host);
         Dictionary<string, string> environment = file.Environment.ToDictionary(e => e.Key, e => Expand(e.Value));
         _program = Child(file.Command, file.Arguments.Select(Expand), environment, LogFile);
@@ -48,7 +49,9 @@ public sealed class RunningWorkload : WorkloadSteps, IDisposable
         if (!_program.HasExited)
         {
             _program.Terminate();
-            _program.WaitForExit(TimeSpan.FromSeconds(Definition.Stop.Timeout.Seconds));
+            // Who interrupts does not wait for a program that takes its time.
+            double seconds = Definition.Stop.Timeout.Seconds;
+            _program.WaitForExit(TimeSpan.FromSeconds(Cancel.IsCancellationRequested ? Math.Min(seconds, 2) : seconds));
         }
         _program.Dispose();
         Directory.Delete(_folder, recursive: true);
@@ -74,16 +77,17 @@ public sealed class RunningWorkload : WorkloadSteps, IDisposable
                 if (waited.Elapsed.TotalSeconds > Definition.StartTimeout.Seconds)
                     throw Failure("startTimeout", $"no answer within {Units.Format(Definition.StartTimeout)} ({e.Message.Split(": ").Last()}); last output: {_program.LastLogLine()}");
             }
-            Thread.Sleep(20);
+            if (Cancel.WaitHandle.WaitOne(20))
+                Cancel.ThrowIfCancellationRequested();
         }
         _warm = true;
         if (Definition.Target is { } target)
             _target = Keep(target);
     }
 
-    private protected override WorkloadClient Open() => Definition.Protocol == Protocol.Output
-        ? new OutputClient(LogFile, !_warm, _warm ? AnswerTimeout : TimeSpan.FromSeconds(Definition.StartTimeout.Seconds), () => _program.HasExited)
-        : base.Open();
+    private protected override WorkloadClient Open(CancellationToken cancel) => Definition.Protocol == Protocol.Output
+        ? new OutputClient(LogFile, !_warm, _warm ? AnswerTimeout : TimeSpan.FromSeconds(Definition.StartTimeout.Seconds), () => _program.HasExited, cancel)
+        : base.Open(cancel);
 
     private protected override ChildProcess Launch(ProgramCall call, Duration duration)
     {

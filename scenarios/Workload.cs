@@ -43,8 +43,10 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
 
     /// <summary>Prepares what the program needs, starts it and waits until it answers.</summary>
     /// <param name="host">Where it runs; null: here.</param>
+    /// <param name="cancel">Ends this, and any later step (<see cref="WorkloadSteps.Cancel"/>).</param>
     /// <exception cref="BadInputException">A program is missing, or it ended or did not answer in time: with its last line of output.</exception>
-    public RunningWorkload Start(WorkloadHost? host = null)
+    /// <exception cref="OperationCanceledException">Cancelled; nothing of it is left.</exception>
+    public RunningWorkload Start(WorkloadHost? host = null, CancellationToken cancel = default)
     {
         host ??= new WorkloadHost();
         if (Missing() is [var missing, ..])
@@ -62,8 +64,8 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
         RunningWorkload? running = null;
         try
         {
-            Prepare(folder, places);
-            running = new RunningWorkload(file, seed, folder, places, host);
+            Prepare(folder, places, cancel);
+            running = new RunningWorkload(file, seed, folder, places, host, cancel);
             running.WaitUntilReady();
             return running;
         }
@@ -85,7 +87,7 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
         return new ChildProcess(all[0], all.Skip(1), environment, folder, log);
     }
 
-    private void Prepare(string folder, Dictionary<string, string> places)
+    private void Prepare(string folder, Dictionary<string, string> places, CancellationToken cancel)
     {
         if (file.User is { } user)
             GiveTo(user, folder);
@@ -93,7 +95,7 @@ public sealed class Workload(WorkloadFile file, ulong seed = 1)
         {
             using ChildProcess child = Child(file, new WorkloadHost(), [Expand(call.Command, places), .. call.Arguments.Select(a => Expand(a, places))],
                 [], folder, Path.Combine(folder, Path.GetFileName(call.Command) + ".log"));
-            int code = child.WaitForExit();
+            int code = child.WaitForExit(cancel);
             if (code != 0)
                 throw new BadInputException($"{file.File}: prepare: {call.Command} ended with exit code {code}: {child.LastLogLine()}");
         }

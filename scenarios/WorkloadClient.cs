@@ -37,6 +37,7 @@ public readonly ref struct Reply(ReplyKind kind, ReadOnlySpan<byte> body)
 public abstract class WorkloadClient : IDisposable
 {
     private readonly Socket? _socket;
+    private readonly CancellationTokenRegistration _closing;
     private byte[] _input = new byte[64 * 1024];
     private int _start, _end;
 
@@ -49,8 +50,12 @@ public abstract class WorkloadClient : IDisposable
     private protected WorkloadClient() { }
 
     /// <summary>Connects. Reads and writes that take longer than <paramref name="timeout"/> fail.</summary>
+    /// <param name="endpoint">Where the program listens.</param>
+    /// <param name="timeout">The longest that a read or a write may take.</param>
+    /// <param name="cancel">Closes the connection, which ends whatever waits for it.</param>
     /// <exception cref="SocketException">Nobody listens there, or not in time.</exception>
-    protected WorkloadClient(EndPoint endpoint, TimeSpan timeout)
+    /// <exception cref="OperationCanceledException">Cancelled while connecting.</exception>
+    protected WorkloadClient(EndPoint endpoint, TimeSpan timeout, CancellationToken cancel)
     {
         bool tcp = endpoint is IPEndPoint;
         _socket = new Socket(endpoint.AddressFamily, SocketType.Stream, tcp ? ProtocolType.Tcp : ProtocolType.Unspecified)
@@ -62,23 +67,32 @@ public abstract class WorkloadClient : IDisposable
         {
             if (tcp)
                 _socket.NoDelay = true;
+            // Before it connects, for that may take long too. (An asynchronous connect would make all later reads slower.)
+            _closing = cancel.Register(static socket => ((Socket)socket!).Dispose(), _socket);
             _socket.Connect(endpoint);
         }
         catch
         {
+            _closing.Dispose();
             _socket.Dispose();
+            cancel.ThrowIfCancellationRequested();
             throw;
         }
     }
 
     /// <summary>A client that speaks <paramref name="protocol"/>.</summary>
+    /// <param name="protocol">What the program understands.</param>
+    /// <param name="endpoint">Where it listens.</param>
+    /// <param name="timeout">The longest that a read or a write may take.</param>
+    /// <param name="cancel">Closes the connection, which ends whatever waits for it.</param>
     /// <exception cref="SocketException">Nobody listens there, or not in time.</exception>
-    public static WorkloadClient Connect(Protocol protocol, EndPoint endpoint, TimeSpan timeout) => protocol switch
+    /// <exception cref="OperationCanceledException">Cancelled while connecting.</exception>
+    public static WorkloadClient Connect(Protocol protocol, EndPoint endpoint, TimeSpan timeout, CancellationToken cancel = default) => protocol switch
     {
-        Protocol.Resp => new RespClient(endpoint, timeout),
-        Protocol.Memcached => new MemcachedClient(endpoint, timeout),
-        Protocol.Postgres => new PostgresClient(endpoint, timeout),
-        _ => new LineClient(endpoint, timeout),
+        Protocol.Resp => new RespClient(endpoint, timeout, cancel),
+        Protocol.Memcached => new MemcachedClient(endpoint, timeout, cancel),
+        Protocol.Postgres => new PostgresClient(endpoint, timeout, cancel),
+        _ => new LineClient(endpoint, timeout, cancel),
     };
 
     /// <summary>Adds a request, as a workload file writes it, to those that go out with the next <see cref="Flush"/>.</summary>
@@ -160,5 +174,9 @@ public abstract class WorkloadClient : IDisposable
     }
 
     /// <summary>As <see cref="Dispose"/>, also when the connection is a kept one.</summary>
-    internal void Close() => _socket?.Dispose();
+    internal void Close()
+    {
+        _closing.Dispose();
+        _socket?.Dispose();
+    }
 }

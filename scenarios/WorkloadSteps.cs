@@ -28,6 +28,12 @@ public class WorkloadSteps
     /// <summary>Where it listens. Changes when the program moves to another host or network namespace.</summary>
     public EndPoint Endpoint { get; set; }
 
+    /// <summary>
+    /// Ends any step that is going on, within a moment: connections are closed and programs that a step calls are killed. The step
+    /// throws an <see cref="OperationCanceledException"/>.
+    /// </summary>
+    public CancellationToken Cancel { get; set; }
+
     private protected WorkloadFile Definition => _file;
 
     /// <summary>Puts the data in.</summary>
@@ -37,7 +43,7 @@ public class WorkloadSteps
         if (_file.Fill.Program is { } program)
         {
             using ChildProcess child = Launch(program, Duration.Zero);
-            int code = child.WaitForExit();
+            int code = child.WaitForExit(Cancel);
             if (code != 0)
                 throw Failure("fill", $"{program.Command} ended with exit code {code}: {child.LastLogLine()}");
             return;
@@ -88,20 +94,30 @@ public class WorkloadSteps
 
     /// <summary>Connects, asks and waits for the answer: what a client that comes just now has to wait.</summary>
     /// <exception cref="BadInputException">No good answer.</exception>
-    public Duration FirstResponse()
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public Duration FirstResponse() => FirstResponse(Cancel);
+
+    /// <summary>The same, with a limit.</summary>
+    /// <param name="limit">Ends the wait, instead of <see cref="Cancel"/>.</param>
+    /// <exception cref="BadInputException">No good answer.</exception>
+    /// <exception cref="OperationCanceledException">The limit came first.</exception>
+    public Duration FirstResponse(CancellationToken limit)
     {
         long start = Stopwatch.GetTimestamp();
         try
         {
-            using WorkloadClient client = Connect();
+            // A connection that is kept is closed by its own token only.
+            using WorkloadClient client = _kept ?? Open(limit);
+            using CancellationTokenRegistration closing = _kept is { } kept ? limit.Register(kept.Close) : default;
             var request = new ByteBuffer();
             RequestTemplate.Parse(_file.FirstResponse, _file, _seed).Render(0, request);
             Reply reply = client.Ask(request.Written);
             if (reply.Kind == ReplyKind.Error)
                 throw Failure("firstResponse", reply.ToString());
         }
-        catch (Exception e) when (e is IOException or SocketException)
+        catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
         {
+            limit.ThrowIfCancellationRequested();
             throw Failure("firstResponse", e.Message);
         }
         return Duration.FromSeconds(Stopwatch.GetElapsedTime(start).TotalSeconds);
@@ -109,9 +125,9 @@ public class WorkloadSteps
 
     /// <summary>A connection of one's own, or the kept one of a workload that has a <see cref="WorkloadFile.Target"/>.</summary>
     /// <exception cref="SocketException">The program does not listen.</exception>
-    public WorkloadClient Connect() => _kept ?? Open();
+    public WorkloadClient Connect() => _kept ?? Open(Cancel);
 
-    private protected virtual WorkloadClient Open() => WorkloadClient.Connect(_file.Protocol, Endpoint, AnswerTimeout);
+    private protected virtual WorkloadClient Open(CancellationToken cancel) => WorkloadClient.Connect(_file.Protocol, Endpoint, AnswerTimeout, cancel);
 
     /// <summary>Starts a program that a step calls.</summary>
     private protected virtual ChildProcess Launch(ProgramCall call, Duration duration) =>
@@ -120,9 +136,18 @@ public class WorkloadSteps
     /// <summary>Makes the connection that all steps use from now on, and gives its process.</summary>
     private protected int Keep(string target)
     {
-        _kept = Open();
+        _kept = Open(Cancel);
         _kept.IsKept = true;
-        Reply reply = _kept.Ask(target);
+        Reply reply;
+        try
+        {
+            reply = _kept.Ask(target);
+        }
+        catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
+        {
+            Cancel.ThrowIfCancellationRequested();
+            throw Failure("target", e.Message);
+        }
         return int.TryParse(reply.Body, out int pid) && pid > 0 ? pid : throw Failure("target", $"\"{reply.ToString()}\"; expected a process id");
     }
 
@@ -155,10 +180,12 @@ public class WorkloadSteps
                 client.Flush();
                 for (long k = key; k < end; k++)
                     handle(client.Receive());
+                Cancel.ThrowIfCancellationRequested();
             }
         }
-        catch (Exception e) when (e is IOException or SocketException)
+        catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
         {
+            Cancel.ThrowIfCancellationRequested();
             throw Failure(step, e.Message);
         }
     }

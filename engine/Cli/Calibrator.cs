@@ -36,6 +36,7 @@ internal sealed class Calibrator : IDisposable
 
     /// <summary>Starts the process that is measured, and warms both up.</summary>
     /// <exception cref="BadInputException">It cannot be done here.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; the process that is measured has been ended.</exception>
     public Calibrator(CancellationToken cancel)
     {
         _cancel = cancel;
@@ -72,6 +73,7 @@ internal sealed class Calibrator : IDisposable
 
     /// <summary>Measures everything once; takes some seconds.</summary>
     /// <exception cref="BadInputException">It cannot be done here.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; the process that is measured has been killed.</exception>
     public void Round()
     {
         _rounds++;
@@ -133,6 +135,8 @@ internal sealed class Calibrator : IDisposable
     {
         _cancel.ThrowIfCancellationRequested();
         string file = Path.Combine(Path.GetTempPath(), $"testbed-calibrate-{Environment.ProcessId}.trace");
+        // It is ours, and nobody else's: it need not have its memory back.
+        using CancellationTokenRegistration killing = _cancel.Register(_toucher.Kill);
         try
         {
             var options = new LiveOptions
@@ -152,10 +156,17 @@ internal sealed class Calibrator : IDisposable
                     (took, worked) = _toucher.Touch(touches, works);
                 else
                     session.WaitWhile(() => !session.IsComplete, null, _cancel);
+                _cancel.ThrowIfCancellationRequested();
                 cpu = ServerCpu();
                 _ = session.End(EndState.Drained);
             }
             return new CalibrationRun(Trace.Load(file), _toucher, took, worked, cpu);
+        }
+        catch (BadInputException)
+        {
+            // What a process that was killed leads to is not worth telling.
+            _cancel.ThrowIfCancellationRequested();
+            throw;
         }
         finally
         {

@@ -51,16 +51,22 @@ internal static class Experiment
     /// <param name="scenario">Under what.</param>
     /// <param name="calibration">What the host charges.</param>
     /// <param name="recording">An earlier run's touches; null: those of the workload.</param>
+    /// <param name="cancel">No further replay begins.</param>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public static IReadOnlyList<RunResult> Replay(
-        ReplayWorkload workload, Scenario scenario, Calibration calibration, IReadOnlyList<PageNumber>? recording = null)
+        ReplayWorkload workload, Scenario scenario, Calibration calibration, IReadOnlyList<PageNumber>? recording = null, CancellationToken cancel = default)
     {
         (PolicySpec Policy, LinkSpec Link)[] runs =
             [.. scenario.Links.SelectMany(link => scenario.Policies.Select(policy => (PolicyCatalog.Parse(policy), link)))];
         HostCosts costs = calibration.ToCosts();
         Dictionary<string, LinkBound> bounds = BoundsOf(workload, scenario, costs);
         var results = new RunResult[runs.Length];
-        InParallel(runs.Length, i => results[i] = Simulation.Run(
-            workload, OptionsFor(scenario, runs[i].Policy, runs[i].Link, scenario.Seed, costs, recording, bounds)));
+        InParallel(runs.Length, i =>
+        {
+            cancel.ThrowIfCancellationRequested();
+            results[i] = Simulation.Run(
+                workload, OptionsFor(scenario, runs[i].Policy, runs[i].Link, scenario.Seed, costs, recording, bounds));
+        });
         return results;
     }
 

@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Testbed.Cli;
 
-/// <summary>Ctrl-C and SIGTERM as a token: whoever holds memory of a process gives it back first, however often one presses.</summary>
+/// <summary>
+/// The signals that ask us to end (Ctrl-C, Ctrl-\, SIGTERM, a terminal that goes) as a token. Whoever holds memory of a process gives it
+/// back first, however often one presses.
+/// </summary>
 internal sealed class Interrupt : IDisposable
 {
     private readonly CancellationTokenSource _source = new();
@@ -10,7 +13,7 @@ internal sealed class Interrupt : IDisposable
 
     public Interrupt() => _registrations =
     [
-        .. ((ReadOnlySpan<PosixSignal>)[PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP]).ToArray()
+        .. ((ReadOnlySpan<PosixSignal>)[PosixSignal.SIGINT, PosixSignal.SIGTERM, PosixSignal.SIGHUP, PosixSignal.SIGQUIT]).ToArray()
             .Select(signal => PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;

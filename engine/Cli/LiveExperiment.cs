@@ -34,24 +34,26 @@ internal sealed class LiveExperiment(Scenario scenario, string directory, Progre
     public LiveOutcome Run(Func<Calibration> calibration)
     {
         Directory.CreateDirectory(directory);
-        using var running = new WorkloadRun(_workload, scenario.Seed, progress);
         var captures = new List<Trace>();
         var results = new List<RunResult>();
-        for (int repetition = 0; repetition < scenario.Live.Repetitions; repetition++)
+        using (var running = new WorkloadRun(_workload, scenario.Seed, progress, cancel))
         {
-            BetweenRepetitions?.Invoke();
-            captures.Add(Capture(running, repetition));
-            IReadOnlyList<PageNumber> recording = captures[^1].FirstTouches().Recording;
-            foreach (LinkSpec link in scenario.Links)
+            for (int repetition = 0; repetition < scenario.Live.Repetitions; repetition++)
             {
-                foreach (string policy in scenario.Policies)
-                    results.Add(Measure(running, PolicyCatalog.Parse(policy), link, recording, repetition));
+                BetweenRepetitions?.Invoke();
+                captures.Add(Capture(running, repetition));
+                IReadOnlyList<PageNumber> recording = captures[^1].FirstTouches().Recording;
+                foreach (LinkSpec link in scenario.Links)
+                {
+                    foreach (string policy in scenario.Policies)
+                        results.Add(Measure(running, PolicyCatalog.Parse(policy), link, recording, repetition));
+                }
             }
+            running.CheckData();
         }
-        running.CheckData();
         Calibration costs = calibration();
         for (int i = 0; i < captures.Count; i++)
-            results.AddRange(Experiment.Replay(TraceWorkload.From(captures[i]), scenario with { Seed = scenario.Seed + (ulong)i }, costs));
+            results.AddRange(Experiment.Replay(TraceWorkload.From(captures[i]), scenario with { Seed = scenario.Seed + (ulong)i }, costs, cancel: cancel));
         return new LiveOutcome(captures[0], costs, results);
     }
 

@@ -50,6 +50,9 @@ internal sealed class PageToucher : IDisposable
         return (Read(count), Read(count));
     }
 
+    /// <summary>Ends it at once, which also ends a <see cref="Touch"/> on another thread.</summary>
+    public void Kill() => _program.Kill();
+
     /// <summary>Ends it.</summary>
     public void Dispose()
     {

@@ -22,7 +22,7 @@ internal sealed class Progress : IDisposable
         double seconds = Stopwatch.GetElapsedTime(_began).TotalSeconds;
         double rate = seconds > 0.2 ? done / seconds : 0;
         string left = rate > 0 && all > done ? $", {(all - done) / rate:0} s left" : "";
-        Console.Error.Write($"\r\u001b[K{what} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
+        Write($"\r\u001b[K{what} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
         _shown = true;
     }
 
@@ -31,14 +31,33 @@ internal sealed class Progress : IDisposable
     {
         Clear();
         if (_terminal)
-            Console.Error.WriteLine(text);
+            Write(text + "\n");
+    }
+
+    /// <summary>A line that stays, also when nobody watches: what goes wrong, or is put right.</summary>
+    public void Say(string text)
+    {
+        Clear();
+        Write($"testbed: {text}\n");
     }
 
     public void Clear()
     {
         if (_shown)
-            Console.Error.Write("\r\u001b[K");
+            Write("\r\u001b[K");
         _shown = false;
+    }
+
+    /// <summary>A terminal that is gone is no reason to leave a process without its memory.</summary>
+    private static void Write(string text)
+    {
+        try
+        {
+            Console.Error.Write(text);
+        }
+        catch (IOException)
+        {
+        }
     }
 
     public void Dispose() => Clear();

@@ -15,11 +15,12 @@ internal sealed class WorkloadRun : IDisposable
 
     /// <summary>Starts and fills it.</summary>
     /// <exception cref="BadInputException">The workload cannot run here.</exception>
-    public WorkloadRun(WorkloadFile file, ulong seed, Progress progress)
+    /// <exception cref="OperationCanceledException">Cancelled; nothing of it is left.</exception>
+    public WorkloadRun(WorkloadFile file, ulong seed, Progress progress, CancellationToken cancel)
     {
         (_file, _progress) = (file, progress);
         progress.Line($"starting and filling {file.Name}");
-        _running = new Workload(file, seed).Start();
+        _running = new Workload(file, seed).Start(cancel: cancel);
         try
         {
             _running.Fill();
@@ -30,6 +31,7 @@ internal sealed class WorkloadRun : IDisposable
                 using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(1), 1000, ~seed);
                 _ = warmUp.Wait();
             }
+            cancel.ThrowIfCancellationRequested();
         }
         catch
         {
@@ -45,22 +47,72 @@ internal sealed class WorkloadRun : IDisposable
     /// <param name="cancel">Ends the wait.</param>
     /// <param name="loadSeed">Draws the keys of the load; null: the seed of the values.</param>
     /// <exception cref="BadInputException">It cannot be done, or the load failed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; the process has its memory back, and there is no trace.</exception>
     public LiveEnd Run(LiveOptions options, Duration duration, long requests, CancellationToken cancel, ulong? loadSeed = null)
     {
-        using LiveSession session = LiveSession.Begin(
-            _running.Pid, options, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
-        _ = _running.FirstResponse();
-        session.TimeToFirstResponse = session.Elapsed;
-        using (RunningLoad load = _running.StartLoad(duration, requests, loadSeed))
+        bool began = false;
+        try
         {
-            session.WaitWhile(() => !load.HasEnded,
-                () => _progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), cancel);
-            load.Stop();
-            if (load.Wait().Error is { } error)
-                throw new BadInputException($"{_file.Name}: load: {error}");
+            using LiveSession session = LiveSession.Begin(
+                _running.Pid, options, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
+            began = true;
+            try
+            {
+                return Load(session, options.Link, duration, requests, loadSeed, cancel);
+            }
+            catch (OperationCanceledException)
+            {
+                session.SayGivingBack(_progress);
+                throw;
+            }
         }
+        catch when (began && options.TracePath is not null)
+        {
+            // Half a trace is none.
+            File.Delete(options.TracePath!);
+            throw;
+        }
+    }
+
+    private LiveEnd Load(LiveSession session, LinkParameters link, Duration duration, long requests, ulong? loadSeed, CancellationToken cancel)
+    {
+        session.WarnIfMostStayed(_progress);
+        AwaitFirstResponse(session, duration, cancel);
+        using RunningLoad load = _running.StartLoad(duration, requests, loadSeed);
+        // A request may be on its way when the time is up: it is not waited for with memory missing.
+        double latest = session.Elapsed.Seconds + duration.Seconds + 1;
+        session.WaitWhile(() => !load.HasEnded && session.Elapsed.Seconds < latest,
+            () => _progress.Show("touched", session.TouchedPages, session.Image.PresentPages, " pages"), cancel);
+        load.Stop();
+        void Restoring(long resident) => _progress.Show("restoring", resident, session.Image.PresentPages, " pages");
+        session.AwaitBackground(BackgroundPatience(link, session.Image), Restoring, cancel);
         cancel.ThrowIfCancellationRequested();
-        return session.End(EndState.Drained, resident => _progress.Show("restoring", resident, session.Image.PresentPages, " pages"));
+        LiveEnd end = session.End(EndState.Drained, Restoring);
+        string? error = load.Wait().Error;
+        cancel.ThrowIfCancellationRequested();
+        return error is null ? end : throw new BadInputException($"{_file.Name}: load: {error}");
+    }
+
+    private void AwaitFirstResponse(LiveSession session, Duration duration, CancellationToken cancel)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        limit.CancelAfter(TimeSpan.FromSeconds(duration.Seconds));
+        try
+        {
+            _ = _running.FirstResponse(limit.Token);
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            throw new BadInputException($"{_file.Name}: no first response within {duration}, with memory missing; expected one within the time that the load may take");
+        }
+        session.TimeToFirstResponse = session.Elapsed;
+    }
+
+    /// <summary>Twice what the link needs for all of it, and some; a policy that gets nowhere is not waited for at all.</summary>
+    private static TimeSpan BackgroundPatience(LinkParameters link, MemoryImage image)
+    {
+        double seconds = link.Rate.IsUnlimited ? 0 : link.Rate.TimeFor(image.PresentPages * PageNumber.Size).Seconds;
+        return TimeSpan.FromSeconds(Math.Min(600, 30 + 2 * seconds));
     }
 
     /// <summary>Compares the data with what was there before anything was taken.</summary>

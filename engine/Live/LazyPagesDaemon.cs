@@ -233,7 +233,7 @@ public sealed class LazyPagesDaemon : IDisposable
         MemoryImage ImageOf(ServedProcess process) => _memory.Find(m => m.Pid == process.SourcePid).Image;
         TotalPages = _processes.Sum(p => ImageOf(p).PresentPages);
         _trace = _options.TracePath is { } path && _processes.Count > 0 ? TraceWriter.Create(path, Header(_processes[0], ImageOf(_processes[0]))) : null;
-        _recorder = new LiveRecorder((int)(_processes.Count > 0 ? _processes[0].SourcePid : 0), TotalPages, _trace, traceEvents: false, _processes.Count);
+        _recorder = new LiveRecorder((int)(_processes.Count > 0 ? _processes[0].SourcePid : 0), [], TotalPages, _trace, traceEvents: false, _processes.Count);
         var service = new FaultService(
             transfer, map => _options.Policy.Create(new(map, _options.Recording, 1)), _recorder, held: true);
         // CRIU asks for no thread ids.

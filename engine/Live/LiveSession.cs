@@ -13,7 +13,11 @@ namespace Testbed.Live;
 /// <param name="Result">What was measured.</param>
 /// <param name="End">What became of the target.</param>
 /// <param name="Image">The memory that was away.</param>
-public sealed record LiveEnd(RunResult Result, FinishOutcome End, MemoryImage Image);
+/// <param name="Recorded">From the resume of the process to the moment when its end was asked for.</param>
+/// <param name="Restoring">How long it then took to give the rest of the memory back and to let go of the process.</param>
+/// <param name="RestoredPages">How many pages that were.</param>
+public sealed record LiveEnd(
+    RunResult Result, FinishOutcome End, MemoryImage Image, Duration Recorded, Duration Restoring, long RestoredPages);
 
 /// <summary>
 /// A migration of a running process to where it is: stop, dump into images, evict, resume, and serve its faults from
@@ -51,6 +55,9 @@ public sealed class LiveSession : IDisposable
 
     /// <summary>Areas that were left alone, and why.</summary>
     public IReadOnlyList<SkippedMapping> Skipped => _target.Skipped;
+
+    /// <summary>How much of the process's memory was not taken, and why.</summary>
+    public LeftInPlace Left { get; private set; } = LeftInPlace.Nothing;
 
     /// <summary>Time since the process was resumed.</summary>
     public Duration Elapsed => _clock.Now - Instant.Zero;
@@ -158,8 +165,9 @@ public sealed class LiveSession : IDisposable
         _guard.Entrust(0, _target.Fd);
         _guard.Keep();
         Image = evicted.Image;
+        Left = LeftInPlace.Of(_target, evicted, _options.Region);
         _trace = _options.TracePath is { } path ? TraceWriter.Create(path, Header(evicted)) : null;
-        _recorder = new LiveRecorder(_target.Info.Pid, Image.PresentPages, _trace, _options.TraceEvents);
+        _recorder = new LiveRecorder(_target.Info.Pid, _target.Threads, Image.PresentPages, _trace, _options.TraceEvents);
         _service = new FaultService(
             transfer, map => _options.Policy.Create(new(map, _options.Recording, _options.Seed)), _recorder);
         _service.AddSpace(0, Image);
@@ -195,27 +203,44 @@ public sealed class LiveSession : IDisposable
     }
 
     /// <summary>
-    /// Brings all memory back, lets go of the process, and completes the trace. A policy that moves pages in the
-    /// background first goes on as long as it gets somewhere; what the final drain moves then does not count.
+    /// Waits while a policy that moves pages in the background gets somewhere, so that a run is seen until the process is fully
+    /// resident. Returns at once under a policy without background transfer. What the process itself fetches does not prolong it.
+    /// </summary>
+    /// <param name="atMost">The longest wait.</param>
+    /// <param name="onTick">Called now and then with the pages that are resident; or null.</param>
+    /// <param name="cancel">Ends the wait.</param>
+    public void AwaitBackground(TimeSpan atMost, Action<long>? onTick, CancellationToken cancel)
+    {
+        if (IsDemandOnly)
+            return;
+        long end = Environment.TickCount64 + (long)atMost.TotalMilliseconds;
+        for (long before = -1; before < _recorder!.BackgroundPages && !IsComplete && !TargetGone && ServiceError is null;)
+        {
+            before = _recorder.BackgroundPages;
+            onTick?.Invoke(_recorder.Resident);
+            if (Environment.TickCount64 >= end || cancel.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(200)))
+                return;
+        }
+    }
+
+    /// <summary>
+    /// Ends the recording, brings all memory back at once and at full speed, lets go of the process, and completes the trace. What is
+    /// touched from now on, and what the drain moves, is neither in the trace nor in the numbers.
     /// </summary>
     /// <param name="state">Why it ends, for the trace; a target that exited is found by itself.</param>
     /// <param name="onTick">Called now and then with the pages that are in; or null.</param>
     public LiveEnd End(EndState state, Action<long>? onTick = null)
     {
-        for (long before = -1; before < _recorder!.Metrics.ResidentPages && !TargetGone && ServiceError is null;)
-        {
-            before = _recorder.Metrics.ResidentPages;
-            Thread.Sleep(200);
-            onTick?.Invoke(before);
-        }
-        _recorder.IsDraining = true;
+        Duration recorded = Elapsed;
+        _recorder!.EndAt(Instant.Zero + recorded);
+        long resident = _recorder.Resident;
         string? failure = Drain(() => onTick?.Invoke(_recorder.Resident));
         FinishOutcome outcome = Finish();
-        Duration elapsed = Elapsed;
+        Duration restoring = Elapsed - recorded;
         _trace?.Finish(new TraceEnd
         {
             State = failure is not null ? EndState.Failed : outcome == FinishOutcome.Detached ? state : EndState.TargetExited,
-            Duration = elapsed,
+            Duration = recorded,
             CommandHash = _options.TraceEvents ? _service!.CommandHash : null,
             TimeToFirstResponse = TimeToFirstResponse,
             Note = failure ?? "",
@@ -226,8 +251,10 @@ public sealed class LiveSession : IDisposable
             _options.Workload, _options.Policy.Text, _options.LinkName, RunMode.Live, _workloadTime,
             new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0),
             _service!.CommandHash, TimeToFirstResponse);
-        return new LiveEnd(result, outcome, Image);
+        return new LiveEnd(result, outcome, Image, recorded, restoring, _recorder.Resident - resident);
     }
+
+    private bool IsDemandOnly => _options.Policy.Text == "demand";
 
     /// <summary>Why the service cannot go on; null while it can.</summary>
     private string? ServiceError => _live switch
@@ -242,6 +269,8 @@ public sealed class LiveSession : IDisposable
     /// <returns>Why that is not all; null when it is.</returns>
     private string? Drain(Action? onTick)
     {
+        // The link is emulated for the recording; nobody waits for it to give memory back.
+        Server?.LiftLink();
         _live?.Drain();
         while (ServiceError is null && !_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
             onTick?.Invoke();
@@ -310,14 +339,14 @@ public sealed class LiveSession : IDisposable
             CpuCount = Environment.ProcessorCount,
             Recorded = DateTimeOffset.UtcNow,
             Region = _options.Region.ToString().ToLowerInvariant(),
-            Kind = _options.Policy.Text == "demand" ? RecordingKind.Capture : RecordingKind.Live,
+            Kind = IsDemandOnly ? RecordingKind.Capture : RecordingKind.Live,
             Policy = _options.Policy.Text,
             Link = _options.LinkName,
             Transfer = _options.EffectiveTransfer.ToString(),
             Seed = _options.Seed,
             Image = evicted.Image,
             ResidentAtStart = evicted.Resident,
-            Properties = new Dictionary<string, string>(_options.TraceProperties.Concat(
+            Properties = new Dictionary<string, string>(_options.TraceProperties.Concat(Left.ToProperties()).Concat(
                 _options.DescribeContent ? ContentSample.Of(_images!.Pages((uint)_target.Info.Pid), evicted.Image).ToProperties() : [])),
         };
     }

@@ -144,7 +144,8 @@ public sealed class TraceSummary
         Line(text, "on", string.Join(", ", new[] { header.Kernel, header.CpuModel, header.CpuCount > 0 ? $"{header.CpuCount} CPUs" : "" }.Where(s => s.Length > 0)));
         Line(text, "policy", header.Policy);
         Line(text, "link", string.Join(", ", new[] { header.Link, header.Transfer }.Where(s => s.Length > 0)));
-        foreach ((string name, string value) in header.Properties)
+        bool isLeft = LeftReason.Parse(header.Properties).Count > 0;
+        foreach ((string name, string value) in header.Properties.Where(p => !isLeft || p.Key != LeftReason.Property))
             Line(text, name, value);
         Line(text, "duration", Duration.ToString());
         if (_trace.End?.TimeToFirstResponse is Duration first)
@@ -163,6 +164,8 @@ public sealed class TraceSummary
         Line(text, "touched", $"{DistinctPages:N0} pages, {Size(DistinctPages * PageNumber.Size)}, {FirstTouchesPerSecond:N0} a second");
         if (resident > 0)
             Line(text, "never away", $"{resident:N0} pages");
+        if (LeftReason.Parse(_trace.Header.Properties) is { Count: > 0 } left)
+            Line(text, "left in place", $"{Size(left.Sum(r => r.Bytes))}: {LeftReason.Describe(left)}");
     }
 
     private void RenderFaults(StringBuilder text)
@@ -216,7 +219,8 @@ public sealed class TraceSummary
         _ => "zero page",
     };
 
-    internal static string Size(long bytes)
+    /// <summary>Bytes for people: <c>3.1 MiB</c>.</summary>
+    public static string Size(long bytes)
     {
         string[] units = ["B", "KiB", "MiB", "GiB", "TiB"];
         double value = bytes;

@@ -31,6 +31,8 @@ public sealed class TraceWriter : IDisposable
     private readonly ColumnWriter _columns = new();
     private readonly List<TraceThread> _newThreads = [];
     private readonly List<TraceThread> _takenThreads = [];
+    private readonly List<(int Index, Func<int, string> NameOf)> _unnamed = [];
+    private readonly List<(int Index, Func<int, string> NameOf)> _takenUnnamed = [];
     private int _threadCount;
     private bool _writing;
     private bool _closing;
@@ -90,6 +92,22 @@ public sealed class TraceWriter : IDisposable
         lock (_gate)
         {
             _newThreads.Add(new TraceThread(_threadCount, tid, name));
+            return _threadCount++;
+        }
+    }
+
+    /// <summary>
+    /// Adds a thread whose name takes time to find out, and gives its index. The writer's own thread asks for the name, at once.
+    /// </summary>
+    /// <param name="tid">The kernel's id of the thread.</param>
+    /// <param name="nameOf">Gives the name of a thread id, or an empty one. Called once, on another thread; must not throw.</param>
+    public int AddThread(int tid, Func<int, string> nameOf)
+    {
+        lock (_gate)
+        {
+            _unnamed.Add((_threadCount, nameOf));
+            _newThreads.Add(new TraceThread(_threadCount, tid, ""));
+            Monitor.PulseAll(_gate);
             return _threadCount++;
         }
     }
@@ -295,12 +313,20 @@ public sealed class TraceWriter : IDisposable
     {
         _takenThreads.AddRange(_newThreads);
         _newThreads.Clear();
+        _takenUnnamed.AddRange(_unnamed);
+        _unnamed.Clear();
     }
 
     private void WriteTakenThreads()
     {
         if (_takenThreads.Count == 0)
             return;
+        foreach ((int index, Func<int, string> nameOf) in _takenUnnamed)
+        {
+            int place = index - _takenThreads[0].Index;
+            _takenThreads[place] = _takenThreads[place] with { Name = nameOf(_takenThreads[place].Tid) };
+        }
+        _takenUnnamed.Clear();
         _sink.Write(BlockKind.Threads, HeaderCodec.Encode(_takenThreads));
         _takenThreads.Clear();
     }

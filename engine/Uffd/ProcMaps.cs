@@ -97,6 +97,9 @@ public static class ProcMaps
                     current = current with { Flags = " " + line[8..].Trim() + " " };
                 else if (line.StartsWith("Rss:", StringComparison.Ordinal))
                     current = current with { ResidentBytes = Kilobytes(line) };
+                else if (line.StartsWith("Private_Hugetlb:", StringComparison.Ordinal) || line.StartsWith("Shared_Hugetlb:", StringComparison.Ordinal))
+                    // Rss leaves them out.
+                    current = current with { ResidentBytes = current.ResidentBytes + Kilobytes(line) };
                 else if (line.StartsWith("Swap:", StringComparison.Ordinal))
                     current = current with { SwappedBytes = Kilobytes(line) };
             }

@@ -54,6 +54,52 @@ public class ImportTests
     }
 
     [Test]
+    public void PerfScript_takes_the_faults_when_other_events_lie_between()
+    {
+        Trace trace = Read("perf-script", "perf-script-mixed.txt");
+        string[] lines = File.ReadAllLines(Path.Combine(Inputs, "perf-script-mixed.txt"));
+        // Every fault is also a minor-faults sample, and beside it are sched:sched_switch, cpu-clock and perf's own records.
+        Assert.That(trace.Faults, Has.Length.EqualTo(lines.Count(l => l.Contains(" page-faults", StringComparison.Ordinal))));
+        Assert.That(trace.Faults, Has.Length.EqualTo(35));
+        Assert.That(trace.Faults[0].Page, Is.EqualTo(PageNumber.Of(Convert.ToUInt64(
+            lines.First(l => l.Contains(" page-faults", StringComparison.Ordinal)).Split("/:")[1].Trim().Split(' ')[0], 16))));
+        string alone = string.Join('\n', lines.Where(l => !l.Contains(" page-faults", StringComparison.Ordinal)));
+        Assert.That(Read("perf-script", Encoding.UTF8.GetBytes(alone)).Faults, Has.Length.EqualTo(lines.Count(l => l.Contains(" minor-faults", StringComparison.Ordinal))),
+            "without page-faults, minor-faults are what there is");
+    }
+
+    [Test]
+    public void PerfScript_takes_the_faults_with_call_chains()
+    {
+        Trace trace = Read("perf-script", "perf-script-chains.txt");
+        Assert.That(trace.Faults, Has.Length.EqualTo(
+            File.ReadLines(Path.Combine(Inputs, "perf-script-chains.txt")).Count(l => l.Contains(" page-faults", StringComparison.Ordinal))));
+        Assert.That(trace.Faults.Select(f => f.Page), Does.Contain(PageNumber.Of(0x7f322fc66110)));
+    }
+
+    [TestCase("            dd 4711 [001]  3376.900001: raw_syscalls:sys_exit: NR 0 = 4096")]
+    [TestCase("            dd 4711 [001]  3376.900001: probe:page-faults_in: (ffffffff81000000)")]
+    [TestCase("       .NET TP Worker 4711/4712 [000]  3376.900001:          1 cpu/cycles/Pu:  7f00deadbeef work+0x1 (/usr/bin/x)")]
+    [TestCase("         swapper     0 [000]  3376.900001: power:cpu_idle: state=1 cpu_id=0")]
+    [TestCase("         python3 27791/27791  3376.900001: PERF_RECORD_LOST lost 12")]
+    [TestCase("         python3 27791/27791  3376.900001: syscalls:sys_enter_write: fd: 0x1, buf: 0x7f00 \"page-faults: 12\"")]
+    public void PerfScript_passes_over_other_events(string other)
+    {
+        string[] lines = File.ReadAllLines(Path.Combine(Inputs, "perf-script-fields.txt"));
+        byte[] input = Encoding.UTF8.GetBytes(string.Join('\n', lines.SelectMany(l => new[] { l, other })));
+        Assert.That(Read("perf-script", input).Faults, Is.EqualTo(Read("perf-script", "perf-script-fields.txt").Faults));
+    }
+
+    [Test]
+    public void PerfTrace_passes_over_system_calls()
+    {
+        string[] lines = File.ReadAllLines(Path.Combine(Inputs, "perf-trace.txt"));
+        const string other = "     0.812 ( 0.004 ms): python3/27782 openat(dfd: CWD, filename: \"/tmp/minfault majfault\") = 3";
+        byte[] input = Encoding.UTF8.GetBytes(string.Join('\n', lines.SelectMany(l => new[] { l, other })));
+        Assert.That(Read("perf-trace", input).Faults, Is.EqualTo(Read("perf-trace", "perf-trace.txt").Faults));
+    }
+
+    [Test]
     public void PerfScriptReadsAddressAndTime()
     {
         Trace trace = Read("perf-script", "perf-script-tracepoint.txt");

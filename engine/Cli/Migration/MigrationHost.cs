@@ -27,6 +27,9 @@ internal abstract class MigrationHost(IPAddress address) : IDisposable
     /// <summary>TCP's congestion control here, as the kernel names it.</summary>
     public string CongestionControl => Run("cat", "/proc/sys/net/ipv4/tcp_congestion_control").Output.Trim();
 
+    /// <summary>Ends whatever runs here on our behalf, within a moment; not what disposing it does.</summary>
+    public CancellationToken Cancel { get; init; }
+
     /// <summary>How a workload is started here.</summary>
     /// <param name="port">Where it listens.</param>
     /// <param name="pid">The pid of its first process, in this host's own counting.</param>
@@ -45,7 +48,8 @@ internal abstract class MigrationHost(IPAddress address) : IDisposable
     protected abstract IPAddress ListenAddress { get; }
 
     /// <summary>Runs a command here to its end.</summary>
-    public (int ExitCode, string Output) Run(params IReadOnlyList<string> command) => Execute(Enter(command));
+    /// <exception cref="OperationCanceledException">Cancelled; the command was killed.</exception>
+    public (int ExitCode, string Output) Run(params IReadOnlyList<string> command) => Execute(Cancel, Enter(command));
 
     /// <summary>Starts a command here. What it prints is lost.</summary>
     public Process Start(params IReadOnlyList<string> command) => Launch(Enter(command));
@@ -76,20 +80,32 @@ internal abstract class MigrationHost(IPAddress address) : IDisposable
     /// <inheritdoc/>
     public abstract void Dispose();
 
-    internal static (int ExitCode, string Output) Execute(params string[] command)
+    internal static (int ExitCode, string Output) Execute(CancellationToken cancel, params string[] command)
     {
-        var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        using Process process = Process.Start(start)!;
+        cancel.ThrowIfCancellationRequested();
+        using Process process = Process.Start(StartInfo(command))!;
         process.StandardInput.Close();
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        string output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, output + errors.Result);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(CancellationToken.None), errors = process.StandardError.ReadToEndAsync(CancellationToken.None);
+        try
+        {
+            // Not by cancelled reads: what a killed command leaves behind may hold its output open, and is ended with its host.
+            Task.WaitAll([process.WaitForExitAsync(cancel), output, errors], cancel);
+        }
+        catch (Exception e) when (e is OperationCanceledException || cancel.IsCancellationRequested)
+        {
+            process.Kill(entireProcessTree: true);
+            throw new OperationCanceledException(cancel);
+        }
+        return (process.ExitCode, output.Result + errors.Result);
     }
+
+    /// <summary>In a session of its own: Ctrl-C is ours alone, and what is stopped by it is stopped by us, in order.</summary>
+    private static ProcessStartInfo StartInfo(string[] command) =>
+        new("setsid", command) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
 
     protected static Process Launch(params string[] command)
     {
-        Process process = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        Process process = Process.Start(StartInfo(command))!;
         process.StandardInput.Close();
         // Read, so that it never blocks; and dropped, for logs go to files.
         _ = process.StandardOutput.ReadToEndAsync();

@@ -20,6 +20,7 @@ internal sealed class MigrationRun : IDisposable
     private readonly string _directory;
     private readonly List<Process> _started = [];
     private RunningWorkload? _running;
+    private readonly CancellationToken _cancel;
     private int _pid;
 
     /// <summary>Prepares one.</summary>
@@ -28,15 +29,19 @@ internal sealed class MigrationRun : IDisposable
     /// <param name="programs">What the hosts have.</param>
     /// <param name="hosts">From where to where; they become ours, and are ended with this.</param>
     /// <param name="directory">Empty, for images, certificates and logs; on both hosts under this name.</param>
+    /// <param name="cancel">Ends it at any moment.</param>
     public MigrationRun(
-        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost Source, MigrationHost Destination) hosts, string directory)
+        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost Source, MigrationHost Destination) hosts, string directory,
+        CancellationToken cancel)
     {
+        _cancel = cancel;
         (_scenario, _workload, _programs, (_source, _destination), _directory) = (scenario, workload, programs, hosts, directory);
         _tls = scenario.Tls ? CriuTls.Create(directory) : null;
     }
 
     /// <summary>Does it.</summary>
     /// <exception cref="BadInputException">A step failed; the message names the log. The directory is kept then.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; disposing this ends what still runs on the hosts.</exception>
     public RestoreRun Run(string pair, int round)
     {
         string[] who = pair.Split('+');
@@ -84,11 +89,11 @@ internal sealed class MigrationRun : IDisposable
     /// </summary>
     private string[] AsItsUser => _workload.User is { } user ? ["setpriv", $"--ruid={user}", $"--rgid={user}", "--clear-groups"] : [];
 
-    private WorkloadSteps StepsAfter() => new(_workload, new IPEndPoint(_destination.ClientAddress, WorkloadPort));
+    private WorkloadSteps StepsAfter() => new(_workload, new IPEndPoint(_destination.ClientAddress, WorkloadPort)) { Cancel = _cancel };
 
     private string StartWorkload()
     {
-        _running = new Workload(_workload).Start(_source.ForWorkload(WorkloadPort, _pid));
+        _running = new Workload(_workload).Start(_source.ForWorkload(WorkloadPort, _pid), _cancel);
         _running.Fill();
         // Our own client's code is compiled here, and not in what is measured.
         using RunningLoad warmUp = _running.StartLoad(Duration.FromSeconds(10), Math.Min(2000, _scenario.Requests));
@@ -117,18 +122,26 @@ internal sealed class MigrationRun : IDisposable
             long answered = Stopwatch.GetTimestamp();
             using RunningLoad? load = _scenario.Requests > 0 ? steps.StartLoad(Duration.FromSeconds(Patience.TotalSeconds), _scenario.Requests) : null;
             long began = load?.StartTimestamp ?? answered;
-            if (!daemon.WaitForExit(Patience))
+            if (!HasEnded(daemon))
                 throw new BadInputException($"{pair}: the daemon did not end within {Patience.TotalSeconds:0} s; see {Path.Combine(_directory, "lazy.log")}");
             long ended = Stopwatch.GetTimestamp();
             if (daemon.ExitCode != 0)
                 throw new BadInputException($"{pair}: the daemon ended with exit code {daemon.ExitCode}; see {Path.Combine(_directory, "lazy.log")}");
             LoadResult? loaded = load?.Wait();
+            _cancel.ThrowIfCancellationRequested();
             if (loaded is { Error: { } error })
                 throw new BadInputException($"{pair}: load: {error}");
             Duration lead = Since(running, began);
             return new RestoreRun(pair, round, default, Since(running, answered), Since(running, ended),
                 [.. (loaded?.Samples ?? []).Select(s => new RestoreRequest(s.Time - Instant.Zero + lead, s.Latency))]);
         });
+    }
+
+    private bool HasEnded(Process process)
+    {
+        for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; !process.WaitForExit(10) && Environment.TickCount64 < end;)
+            _cancel.ThrowIfCancellationRequested();
+        return process.HasExited;
     }
 
     private void Dump(string server)
@@ -170,6 +183,7 @@ internal sealed class MigrationRun : IDisposable
     {
         for (long end = Environment.TickCount64 + (long)Patience.TotalMilliseconds; !condition(); Thread.Sleep(2))
         {
+            _cancel.ThrowIfCancellationRequested();
             if (process.HasExited || Environment.TickCount64 > end)
                 throw Failure(host, $"{Path.GetFileNameWithoutExtension(log)} did not become ready", log, "");
         }

@@ -14,14 +14,20 @@ internal sealed class NamespaceHost : MigrationHost
     private readonly Process _unshare;
     private readonly int _init;
 
-    private NamespaceHost(string address) : base(IPAddress.Parse(address))
+    private NamespaceHost(string address, CancellationToken cancel) : base(IPAddress.Parse(address))
     {
+        Cancel = cancel;
         _unshare = Launch("unshare", "-n", "-p", "-m", "-f", "--mount-proc", "sleep", "3600");
         string children = $"/proc/{_unshare.Id}/task/{_unshare.Id}/children";
         // Its child is there before it runs sleep, and has mounted its /proc by then.
         string init;
         while ((init = File.Exists(children) ? File.ReadAllText(children).Trim() : "").Length == 0 || File.ReadAllText($"/proc/{init}/comm").Trim() != "sleep")
         {
+            if (cancel.IsCancellationRequested)
+            {
+                _unshare.Kill(entireProcessTree: true);
+                throw new OperationCanceledException(cancel);
+            }
             if (_unshare.HasExited)
                 throw new BadInputException("namespaces for two hosts cannot be made here; root, and a kernel with network, pid and mount namespaces, are expected");
             Thread.Sleep(5);
@@ -31,27 +37,30 @@ internal sealed class NamespaceHost : MigrationHost
 
     /// <summary>Two of them, with a cable between.</summary>
     /// <param name="congestionControl">TCP's on both: the first of these that they may use; null: as on this machine.</param>
+    /// <param name="cancel">Ends this, and whatever runs there later.</param>
     /// <exception cref="BadInputException">They cannot be made here, or may use none of these.</exception>
-    public static (NamespaceHost Source, NamespaceHost Destination) Pair(IReadOnlyList<string>? congestionControl)
+    /// <exception cref="OperationCanceledException">Cancelled; nothing of them is left.</exception>
+    public static (NamespaceHost Source, NamespaceHost Destination) Pair(IReadOnlyList<string>? congestionControl, CancellationToken cancel)
     {
-        var source = new NamespaceHost("10.77.0.1");
-        var destination = new NamespaceHost("10.77.0.2");
+        NamespaceHost? destination = null;
+        var source = new NamespaceHost("10.77.0.1", cancel);
         try
         {
+            destination = new NamespaceHost("10.77.0.2", cancel);
             Join(source, destination, congestionControl);
             return (source, destination);
         }
         catch
         {
             source.Dispose();
-            destination.Dispose();
+            destination?.Dispose();
             throw;
         }
     }
 
     private static void Join(NamespaceHost source, NamespaceHost destination, IReadOnlyList<string>? congestionControl)
     {
-        Succeed(Execute("ip", "link", "add", "eth0", "netns", $"{source._init}", "type", "veth", "peer", "name", "eth0", "netns", $"{destination._init}"), "ip link add");
+        Succeed(Execute(source.Cancel, "ip", "link", "add", "eth0", "netns", $"{source._init}", "type", "veth", "peer", "name", "eth0", "netns", $"{destination._init}"), "ip link add");
         foreach (NamespaceHost host in (NamespaceHost[])[source, destination])
         {
             // CRIU keeps what it finds out about the kernel in /run, where that is a tmpfs as on any host.
@@ -83,7 +92,7 @@ internal sealed class NamespaceHost : MigrationHost
     public override void Dispose()
     {
         if (!_unshare.HasExited)
-            _ = Execute("kill", "-9", $"{_init}");
+            _ = Execute(CancellationToken.None, "kill", "-9", $"{_init}");
         _unshare.WaitForExit();
         _unshare.Dispose();
     }

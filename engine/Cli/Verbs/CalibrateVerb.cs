@@ -50,6 +50,7 @@ internal static class CalibrateVerb
             progress.Show("calibrate", round, repetitions, " rounds");
             calibrator.Round();
         }
+        interrupt.Token.ThrowIfCancellationRequested();
         Calibration result = calibrator.Result();
         result.Save(output);
         progress.Clear();

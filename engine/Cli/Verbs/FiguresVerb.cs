@@ -63,6 +63,7 @@ internal static class FiguresVerb
         using var interrupt = new Interrupt();
         using var progress = new Progress();
         LiveOutcome outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token).Run(() => calibration);
+        interrupt.Token.ThrowIfCancellationRequested();
         return (outcome.Capture, outcome.Results);
     }
 

@@ -44,6 +44,7 @@ internal static class LiveVerb
                 : calibrator.Result;
             outcome = new LiveExperiment(scenario, directory + "-traces", progress, interrupt.Token) { BetweenRepetitions = calibrator is null ? null : calibrator.Round }.Run(calibration);
         }
+        interrupt.Token.ThrowIfCancellationRequested();
         if (calibrate)
             outcome.Calibration.Save(Path.Combine(directory + "-traces", "calibration.json"));
         progress.Clear();

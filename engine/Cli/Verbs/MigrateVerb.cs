@@ -43,8 +43,8 @@ internal static class MigrateVerb
             (string? from, string? to) = (parsed.GetValue(source), parsed.GetValue(destination));
             if (from is null != to is null)
                 throw new BadInputException("--source without --destination, or the other way round; expected both, or none for namespaces");
-            Func<MigrationScenario, (MigrationHost, MigrationHost)> hosts =
-                from is null ? scenario => NamespaceHost.Pair(scenario.CongestionControl) : _ => (SshHost.Connect(from), SshHost.Connect(to!));
+            Func<MigrationScenario, CancellationToken, (MigrationHost, MigrationHost)> hosts =
+                from is null ? (scenario, cancel) => NamespaceHost.Pair(scenario.CongestionControl, cancel) : (_, cancel) => Connect(from, to!, cancel);
             if (from is null)
                 MigrationNeeds.Require();
             CriuPrograms programs = from is null ? CriuPrograms.Find() : new CriuPrograms(parsed.GetRequiredValue(criu), parsed.GetRequiredValue(testbed).Split(' '));
@@ -53,8 +53,23 @@ internal static class MigrateVerb
         return command;
     }
 
+    private static (MigrationHost, MigrationHost) Connect(string from, string to, CancellationToken cancel)
+    {
+        var source = SshHost.Connect(from, cancel);
+        try
+        {
+            return (source, SshHost.Connect(to, cancel));
+        }
+        catch
+        {
+            source.Dispose();
+            throw;
+        }
+    }
+
     private static void Migrate(
-        string file, int? rounds, string[] only, string? output, CriuPrograms programs, Func<MigrationScenario, (MigrationHost, MigrationHost)> hosts)
+        string file, int? rounds, string[] only, string? output, CriuPrograms programs,
+        Func<MigrationScenario, CancellationToken, (MigrationHost, MigrationHost)> hosts)
     {
         MigrationScenario scenario = MigrationScenario.FromFile(file);
         WorkloadFile workload = scenario.LoadWorkload();
@@ -79,7 +94,7 @@ internal static class MigrateVerb
             {
                 interrupt.Token.ThrowIfCancellationRequested();
                 progress.Line($"{pair}, round {round + 1} of {count}");
-                runs.Add(RunOnce(scenario, workload, programs, hosts(scenario), pair, round));
+                runs.Add(RunOnce(scenario, workload, programs, hosts, pair, round, progress, interrupt.Token));
                 // A later one may fail: what was measured is kept.
                 File.WriteAllText(Path.Combine(target, "migrations.csv"), RestoreReport.Csv(runs));
                 if (warning is null && (warning = FellBack(scenario, runs[^1])) is not null)
@@ -103,15 +118,32 @@ internal static class MigrateVerb
             + $"Namespaces of this machine may use: {MigrationNeeds.AllowedCongestionControls} ({MigrationNeeds.AllowCongestionControl(first)})";
 
     private static RestoreRun RunOnce(
-        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs, (MigrationHost, MigrationHost) hosts, string pair, int round)
+        MigrationScenario scenario, WorkloadFile workload, CriuPrograms programs,
+        Func<MigrationScenario, CancellationToken, (MigrationHost, MigrationHost)> hosts, string pair, int round, Progress progress, CancellationToken cancel)
     {
+        (MigrationHost, MigrationHost) pairOfHosts = hosts(scenario, cancel);
         string directory = Directory.CreateTempSubdirectory("testbed-migrate-").FullName;
-        RestoreRun result;
-        using (var run = new MigrationRun(scenario, workload, programs, hosts, directory))
-            result = run.Run(pair, round) with { CongestionControl = hosts.Item1.CongestionControl };
-        // Kept when the run failed: its logs say why. A host reached by ssh may be this machine.
-        if (Directory.Exists(directory))
-            Directory.Delete(directory, recursive: true);
-        return result;
+        bool failed = true;
+        try
+        {
+            RestoreRun result;
+            using (var run = new MigrationRun(scenario, workload, programs, pairOfHosts, directory, cancel))
+                result = run.Run(pair, round) with { CongestionControl = pairOfHosts.Item1.CongestionControl };
+            failed = false;
+            return result;
+        }
+        catch (Exception e) when (cancel.IsCancellationRequested)
+        {
+            // A step that was cut off may fail in its own words.
+            progress.Say($"interrupted; {pair}, round {round + 1}: both hosts and what ran there are ended, nothing of it is kept");
+            failed = false;
+            throw e as OperationCanceledException ?? new OperationCanceledException(e.Message, e, cancel);
+        }
+        finally
+        {
+            // Kept when the run failed: its logs say why. A host reached by ssh may be this machine.
+            if (!failed && Directory.Exists(directory))
+                Directory.Delete(directory, recursive: true);
+        }
     }
 }

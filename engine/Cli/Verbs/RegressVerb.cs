@@ -87,20 +87,23 @@ internal static class RegressVerb
             throw new BadInputException("--against: --baseline and --update are of replay; live, the other build is the baseline");
         _ = scenario.LoadWorkload() ?? throw new BadInputException($"{request.Scenario}: workload: missing; expected the workload to run live");
         string[] own = OwnProgram.Command;
+        using var interrupt = new Interrupt();
         using var progress = new Progress();
         var gate = new LiveGate { FirstRounds = request.Rounds, Threshold = request.Tolerance, Seed = scenario.Seed };
         GateResult result = gate.Run(scenario.Name, after =>
         {
             progress.Line($"round {gate.Rounds + 1}: {(after ? "this build" : request.Against)}");
-            return RunOnce(after ? own : [request.Against!], request.Scenario, guarded);
+            return RunOnce(after ? own : [request.Against!], request.Scenario, guarded, progress, interrupt.Token);
         });
         progress.Clear();
         return result;
     }
 
     /// <summary>One side once, in a process of its own; its numbers come from the CSV that it writes.</summary>
-    private static List<LiveNumber> RunOnce(string[] program, string scenario, IReadOnlyList<GateMetric> metrics)
+    private static List<LiveNumber> RunOnce(
+        string[] program, string scenario, IReadOnlyList<GateMetric> metrics, Progress progress, CancellationToken cancel)
     {
+        cancel.ThrowIfCancellationRequested();
         DirectoryInfo folder = Directory.CreateTempSubdirectory("testbed-regress-");
         try
         {
@@ -111,9 +114,14 @@ internal static class RegressVerb
                 RedirectStandardError = true,
             };
             using Process process = Start(start);
-            Task<string> errors = process.StandardError.ReadToEndAsync();
-            process.StandardOutput.ReadToEnd();
-            process.WaitForExit();
+            Task<string> errors = process.StandardError.ReadToEndAsync(CancellationToken.None);
+            // It has a process's memory, and gives it back before it ends: it is asked, and waited for.
+            using (cancel.Register(() => End(process, program[0], progress)))
+            {
+                process.StandardOutput.ReadToEnd();
+                process.WaitForExit();
+            }
+            cancel.ThrowIfCancellationRequested();
             string[] said = errors.Result.Split('\n', StringSplitOptions.RemoveEmptyEntries);
             if (process.ExitCode != 0)
                 throw new BadInputException($"{program[0]} live {scenario}: exit code {process.ExitCode}: {(said.Length > 0 ? said[^1] : "nothing said")}");
@@ -123,6 +131,12 @@ internal static class RegressVerb
         {
             folder.Delete(recursive: true);
         }
+    }
+
+    private static void End(Process process, string program, Progress progress)
+    {
+        progress.Say($"interrupted; waiting for {program}, which gives its workload's memory back");
+        _ = Mono.Unix.Native.Syscall.kill(process.Id, Mono.Unix.Native.Signum.SIGTERM);
     }
 
     private static Process Start(ProcessStartInfo start)

@@ -18,6 +18,7 @@ internal sealed class LinkShaper : IDisposable
     // A timed sleep ends about 35 us late on a virtual CPU (measured, timer slack 1 ns); the last stretch is spun.
     private static readonly Duration SpinMargin = Duration.FromMicroseconds(30);
     private static readonly Duration RetryBlocked = Duration.FromMilliseconds(0.5);
+    private static readonly Duration LongestSleep = Duration.FromMilliseconds(50);
 
     private readonly object _gate = new();
     private readonly LinkScheduler _scheduler;
@@ -27,6 +28,7 @@ internal sealed class LinkShaper : IDisposable
     private readonly Thread _thread;
     private readonly long _epoch = Stopwatch.GetTimestamp();
     private bool _stopping;
+    private volatile bool _lifted;
 
     public LinkShaper(LinkParameters link, int maxLanes)
     {
@@ -54,6 +56,16 @@ internal sealed class LinkShaper : IDisposable
             Monitor.PulseAll(_gate);
         }
         _thread.Join();
+    }
+
+    /// <summary>From now on the link has no delay and no limit, also for what is on its way.</summary>
+    public void Lift()
+    {
+        lock (_gate)
+        {
+            _lifted = true;
+            Monitor.PulseAll(_gate);
+        }
     }
 
     private Instant Now => new((long)((Stopwatch.GetTimestamp() - _epoch) * (1e9 / Stopwatch.Frequency)));
@@ -88,7 +100,7 @@ internal sealed class LinkShaper : IDisposable
     /// <summary>Grants what is due to its lanes; says when the next thing happens.</summary>
     private Instant Step()
     {
-        Instant now = Now;
+        Instant now = _lifted ? Instant.Never : Now;
         while (_scheduler.TryDepart(now, out Departure departure))
             _travelling.Enqueue((_lanes[departure.Lane]!, departure));
         (Lane Lane, Departure Departure) head;
@@ -105,15 +117,16 @@ internal sealed class LinkShaper : IDisposable
 
     private void SleepUntil(Instant time)
     {
-        for (Duration left = time - Now; left > SpinMargin; left = time - Now)
+        for (Duration left = time - Now; left > SpinMargin && !_lifted; left = time - Now)
         {
-            long ns = (left - SpinMargin).Nanoseconds;
+            // In slices, so that a link that is lifted is noticed.
+            long ns = Math.Min((left - SpinMargin).Nanoseconds, LongestSleep.Nanoseconds);
             var request = new Timespec { tv_sec = ns / 1_000_000_000, tv_nsec = ns % 1_000_000_000 };
             Timespec rest = default;
             // A signal may end it early: the loop sees that.
             _ = Syscall.nanosleep(ref request, ref rest);
         }
-        while (Now < time)
+        while (Now < time && !_lifted)
             Thread.SpinWait(8);
     }
 

@@ -111,6 +111,9 @@ public sealed class PageServer : IDisposable
     /// <summary>Pages sent so far.</summary>
     public long PagesSent => Interlocked.Read(ref _pages);
 
+    /// <summary>From now on the emulated link, if there is one, neither delays nor limits anything.</summary>
+    public void LiftLink() => _shaper?.Lift();
+
     /// <summary>Closes all connections and stops.</summary>
     public void Dispose()
     {

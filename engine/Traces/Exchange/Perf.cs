@@ -14,7 +14,8 @@ internal static partial class PerfTrace
         long onFiles = 0;
         foreach (string line in lines.All())
         {
-            if (!line.Contains("minfault", StringComparison.Ordinal) && !line.Contains("majfault", StringComparison.Ordinal))
+            // Beside faults there may be system calls, whose arguments may hold anything.
+            if (!line.Contains(" minfault [", StringComparison.Ordinal) && !line.Contains(" majfault [", StringComparison.Ordinal))
                 continue;
             if (Fault().Match(line) is not { Success: true } match)
                 throw lines.Bad("MILLISECONDS ( TOOK ms): COMM/TID minfault [WHERE] => TARGET (KIND)");
@@ -58,30 +59,66 @@ internal static partial class PerfTrace
 /// </summary>
 internal static partial class PerfScript
 {
-    private readonly record struct Sample(int Pid, int Tid, string Comm, Instant Time, ulong Address, Access Access);
+    private readonly record struct Sample(int Pid, int Tid, string Comm, Instant Time, ulong Address, Access Access, bool IsSubset);
+
+    /// <summary>The names of the events that are page faults; the last two count only some of those that the others count.</summary>
+    private static readonly string[] s_faultEvents = ["page-faults", "faults", "exceptions:page_fault_user", "minor-faults", "major-faults"];
 
     public static Trace Read(Stream stream, string name)
     {
         var lines = new NumberedLines(stream, name);
         var samples = new List<Sample>();
+        (Sample Sample, BadInputException Otherwise)? undecided = null;
         foreach (string line in lines.All())
         {
+            if (undecided is { } waiting)
+            {
+                // With a call chain, which has the instruction, the one number of the line above is the address.
+                samples.Add(CallChain().IsMatch(line) && !Head().IsMatch(line) ? waiting.Sample : throw waiting.Otherwise);
+                undecided = null;
+            }
             // Call chains follow their sample, a line each, indented; comments are perf's own.
             if (line.Length == 0 || line[0] == '#' || Head().Match(line) is not { Success: true } head)
             {
-                if (line.Contains("page_fault_user:", StringComparison.Ordinal) || line.Contains("page-faults", StringComparison.Ordinal))
+                if (line.Contains(" exceptions:page_fault_user:", StringComparison.Ordinal) || line.Contains(" page-faults:", StringComparison.Ordinal))
                     throw lines.Bad("COMM PID/TID SECONDS.MICROSECONDS: EVENT: ...");
                 continue;
             }
             string rest = line[head.Length..].TrimEnd();
-            if (rest.Contains("page_fault_kernel", StringComparison.Ordinal))
+            // A recording may hold other events; without a name (-F without event) all samples are taken for faults.
+            string eventName = EventName(rest);
+            if (eventName.Length > 0 && !s_faultEvents.Contains(eventName))
                 continue;
             int tid = Number(head.Groups["tid"], lines);
             int pid = head.Groups["pid"].Success ? Number(head.Groups["pid"], lines) : 0;
-            (ulong address, Access access) = Target(rest, lines);
-            samples.Add(new Sample(pid, tid, head.Groups["comm"].Value.Trim(), PerfText.Time(head.Groups["time"].Value, 1e9m, lines), address, access));
+            (ulong address, Access access, bool isSure) = Target(rest, lines);
+            Instant time = PerfText.Time(head.Groups["time"].Value, 1e9m, lines);
+            var sample = new Sample(pid, tid, head.Groups["comm"].Value.Trim(), time, address, access, eventName is "minor-faults" or "major-faults");
+            if (isSure)
+                samples.Add(sample);
+            else
+                undecided = (sample, NoAddress(lines));
         }
+        if (undecided is { } last)
+            throw last.Otherwise;
+        // Recorded beside page-faults they would count each fault twice.
+        if (samples.Exists(s => !s.IsSubset))
+            samples.RemoveAll(s => s.IsSubset);
         return Build(samples, name);
+    }
+
+    /// <summary>
+    /// The event of a sample, without what was said about it (:u, /period=1/); empty when none is printed. perf's own records
+    /// (PERF_RECORD_MMAP2 and others, with --show-mmap-events and the like) count as events.
+    /// </summary>
+    private static string EventName(string rest)
+    {
+        if (rest.StartsWith("PERF_RECORD_", StringComparison.Ordinal))
+            return rest.Split(' ')[0];
+        if (Event().Match(rest) is not { Success: true } match)
+            return "";
+        string found = match.Groups["event"].Value;
+        return Array.Find(s_faultEvents, e => found == e || (found.StartsWith(e, StringComparison.Ordinal) && (found[e.Length] is ':' or '/'))) ?? found;
     }
 
     private static Trace Build(List<Sample> samples, string name)
@@ -96,20 +133,24 @@ internal static partial class PerfScript
         return builder.Build("samples of page-faults, or of exceptions:page_fault_user");
     }
 
-    private static (ulong Address, Access Access) Target(string rest, NumberedLines lines)
+    /// <summary>The address that a sample names, and whether it is surely one: a single number with a symbol may be the instruction's.</summary>
+    private static (ulong Address, Access Access, bool IsSure) Target(string rest, NumberedLines lines)
     {
         if (Tracepoint().Match(rest) is { Success: true } point)
         {
             ulong code = Hex(point.Groups["code"], lines);
             const int write = 2; // of the processor's error code
-            return (Hex(point.Groups["at"], lines), (code & write) != 0 ? Access.Write : Access.Read);
+            return (Hex(point.Groups["at"], lines), (code & write) != 0 ? Access.Write : Access.Read, true);
         }
         Match sample = Addressed().Match(rest);
-        // One number with a symbol behind it is the instruction's.
-        if (!sample.Success || (sample.Groups["symbol"].Value.Trim().Length > 0 && !sample.Groups["ip"].Success))
-            throw lines.Bad("the address that was touched: record with perf record -e page-faults -c 1 -d, print with perf script -F +addr");
-        return (Hex(sample.Groups["at"], lines), Access.Read);
+        if (!sample.Success)
+            throw NoAddress(lines);
+        bool isSure = sample.Groups["symbol"].Value.Trim().Length == 0 || sample.Groups["ip"].Success;
+        return (Hex(sample.Groups["at"], lines), Access.Read, isSure);
     }
+
+    private static BadInputException NoAddress(NumberedLines lines) =>
+        lines.Bad("the address that was touched: record with perf record -e page-faults -c 1 -d, print with perf script -F +addr");
 
     private static ulong Hex(Group group, NumberedLines lines) =>
         ulong.TryParse(group.ValueSpan, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong value)
@@ -121,11 +162,18 @@ internal static partial class PerfScript
     [GeneratedRegex(@"^\s*(?<comm>\S.*?)\s+(?:(?<pid>\d+)/)?(?<tid>\d+)\s+(?:\[\d+\]\s+)?(?<time>\d+\.\d+):\s+")]
     private static partial Regex Head();
 
+    [GeneratedRegex(@"^\s+[0-9a-f]+ \S.*$")]
+    private static partial Regex CallChain();
+
+    // [period] event: ...
+    [GeneratedRegex(@"^(?:\d+\s+)?(?<event>[A-Za-z_][^\s]*):(?:\s|$)")]
+    private static partial Regex Event();
+
     [GeneratedRegex(@"page_fault_user: address=0x(?<at>[0-9a-f]+) ip=\S+ error_code=0x(?<code>[0-9a-f]+)")]
     private static partial Regex Tracepoint();
 
     // [period] [event:] address [symbol (file)] [ip symbol (file)]
-    [GeneratedRegex(@"^(?:\d+\s+)?(?:\S*page-faults\S*:\s+)?(?<at>[0-9a-f]+)(?<symbol>(?:\s.*?)?)(?:\s(?<ip>[0-9a-f]{6,16})(?:\s.*)?)?$")]
+    [GeneratedRegex(@"^(?:\d+\s+)?(?:\S*faults\S*:\s+)?(?<at>[0-9a-f]+)(?<symbol>(?:\s.*?)?)(?:\s(?<ip>[0-9a-f]{6,16})(?:\s.*)?)?$")]
     private static partial Regex Addressed();
 }
 
