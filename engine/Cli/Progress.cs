@@ -34,6 +34,13 @@ internal sealed class Progress : IDisposable
             Console.Error.WriteLine(text);
     }
 
+    /// <summary>A line that must be seen, on a terminal or not.</summary>
+    public void Warn(string text)
+    {
+        Clear();
+        Console.Error.WriteLine($"testbed: {text}");
+    }
+
     public void Clear()
     {
         if (_shown)

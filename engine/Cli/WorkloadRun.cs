@@ -48,7 +48,7 @@ internal sealed class WorkloadRun : IDisposable
     public LiveEnd Run(LiveOptions options, Duration duration, long requests, CancellationToken cancel, ulong? loadSeed = null)
     {
         using LiveSession session = LiveSession.Begin(
-            _running.Pid, options, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
+            _running.Pid, options with { Log = _progress.Warn }, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
         _ = _running.FirstResponse();
         session.TimeToFirstResponse = session.Elapsed;
         using (RunningLoad load = _running.StartLoad(duration, requests, loadSeed))
