@@ -144,6 +144,7 @@ internal sealed class Calibrator : IDisposable
                 Workload = "calibrate",
                 Policy = PolicyCatalog.Parse(policy),
                 Link = link,
+                ThroughServer = true,
                 Transfer = transfer,
                 TracePath = file,
                 TraceEvents = true,

@@ -67,7 +67,7 @@ internal sealed class LiveExperiment(Scenario scenario, string directory, Progre
     private RunResult Measure(WorkloadRun running, PolicySpec policy, LinkSpec link, IReadOnlyList<PageNumber> recording, int repetition)
     {
         progress.Line($"live: {policy.Text} over {link.Text}, run {repetition + 1} of {scenario.Live.Repetitions}");
-        LiveOptions options = OptionsFor(policy, link, recording, $"live-{Safe(policy.Text)}-{Safe(link.Text)}-{repetition}.trace") with { TraceEvents = true };
+        LiveOptions options = OptionsFor(policy, link, recording, $"live-{Safe(policy.Text)}-{Safe(link.Text)}-{repetition}.trace") with { TraceEvents = true, ThroughServer = true };
         RunResult result = running.Run(options, scenario.Live.Duration, scenario.Live.Requests, cancel).Result;
         Trace trace = Trace.Load(options.TracePath!);
         ulong replayed = TraceWorkload.ExactHash(trace, options.EffectiveTransfer, policy, recording);

@@ -65,6 +65,9 @@ internal struct RequestSlot
     /// <summary>Pages that have neither been installed nor dropped; zero when the slot is free.</summary>
     public long Open;
 
+    /// <summary>Whether the source said that it cannot give them now: they do not count as in flight.</summary>
+    public bool IsDelayed;
+
     /// <summary>Why a page of it was asked for.</summary>
     public readonly Cause CauseOf(long index) => Cause == Cause.Demand && index != Demanded ? Cause.Background : Cause;
 

@@ -7,6 +7,7 @@ public sealed partial class FaultService
     private int[] _freeSlots = [.. Enumerable.Range(0, 64).Reverse()];
     private int _freeCount = 64;
     private int _openRequests;
+    private int _delayedRequests;
 
     // Behind the last slot that was ever used: the lowest that is free is taken, so only few are.
     private int _slotEnd;
@@ -44,6 +45,7 @@ public sealed partial class FaultService
         slot.Cause = cause;
         slot.Lane = lane;
         slot.Open = count;
+        slot.IsDelayed = false;
         slot.Requested = _now;
         if (_sharedLane && cause != Cause.Prefetch)
             GoAlong(cause, count);
@@ -170,13 +172,24 @@ public sealed partial class FaultService
         if (index < 0)
             throw NotAskedFor(id, slot.Range, range);
         AddressSpace space = slot.Space!;
-        if (_adapts)
+        if (_adapts && !slot.IsDelayed)
             _flight.OnArrived(_now, slot.Requested, range.Count, range.Start == slot.Range.Start, IsCourteous && _pendingCount > 0);
         slot.Arrived = _now;
         if (range.Count == 1 && space.IsAlive && space.Map[index] == PageState.InFlight)
             Emit(CommandKind.Install, space, id, space.Remaps.ToRun(range), range.Start);
         else
             Install(id, ref slot, index, range);
+    }
+
+    /// <summary>Pages that cannot be read must not keep those that can be from being asked for.</summary>
+    private void OnDelayed(int id)
+    {
+        ref RequestSlot slot = ref Slot(id);
+        if (slot.IsDelayed)
+            return;
+        slot.IsDelayed = true;
+        _delayedRequests++;
+        _inFlightPages[(int)slot.Cause] -= slot.Open;
     }
 
     /// <summary>Installs what of the range is still wanted, in runs that are together at run time too; drops the rest.</summary>
@@ -429,10 +442,13 @@ public sealed partial class FaultService
 
     private void Close(int id, ref RequestSlot slot, long pages)
     {
-        _inFlightPages[(int)slot.Cause] -= pages;
+        if (!slot.IsDelayed)
+            _inFlightPages[(int)slot.Cause] -= pages;
         slot.Open -= pages;
         if (slot.Open > 0)
             return;
+        if (slot.IsDelayed)
+            _delayedRequests--;
         Emit(CommandKind.Release, slot.Space!, id, slot.Range);
         _freeSlots[_freeCount++] = id;
         _openRequests--;

@@ -83,7 +83,7 @@ public sealed partial class FaultService
     public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held && !IsExcluded);
 
     /// <summary>Whether the background has to wait until nothing is in flight.</summary>
-    private bool IsExcluded => _openRequests > 0 && _transfer.ExclusiveBackground;
+    private bool IsExcluded => _openRequests > _delayedRequests && _transfer.ExclusiveBackground;
 
     /// <summary>Takes charge of a process's memory. Before the first event, or between events.</summary>
     /// <param name="id">Its number.</param>
@@ -144,6 +144,7 @@ public sealed partial class FaultService
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
             case ServiceEventKind.Drain: OnDrain(); break;
             case ServiceEventKind.Released: (_held, _released) = (false, _now); break;
+            case ServiceEventKind.Delayed: OnDelayed(e.Request); break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
     }

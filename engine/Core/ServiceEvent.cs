@@ -41,6 +41,9 @@ public enum ServiceEventKind : byte
 
     /// <summary>Prefetch and background transfer may begin; before, a service that is held moves what is waited for and nothing else.</summary>
     Released = 12,
+
+    /// <summary>The source cannot give what is left of <c>Request</c> now. The request stays open, and no longer counts as in flight.</summary>
+    Delayed = 13,
 }
 
 /// <summary>What the kernel said to an install. The numbers are part of the trace format.</summary>
@@ -88,7 +91,7 @@ public record struct ServiceEvent(ServiceEventKind Kind, Instant Time, int Space
     /// <summary>LaneUp, LaneDown: the lane.</summary>
     public int Lane { get; set; }
 
-    /// <summary>Arrived, InstallOutcome: the request's number; -1 for a zero page.</summary>
+    /// <summary>Arrived, InstallOutcome, Delayed: the request's number; -1 for a zero page.</summary>
     public int Request { get; set; }
 
     /// <summary>Remapped: where the first page is now.</summary>

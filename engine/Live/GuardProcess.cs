@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Testbed.Core;
+using Testbed.PageXfer.Images;
 using Testbed.Uffd;
 
 namespace Testbed.Live;
@@ -14,7 +15,7 @@ public static class GuardProcess
     /// <summary>The hidden verb that it is started with.</summary>
     public const string Verb = "guard";
 
-    internal const char Ready = 'R', Keep = 'K', Keeper = 'P', Done = 'D';
+    internal const char Images = 'I', Ready = 'R', Unable = 'U', Keep = 'K', Keeper = 'P', Journal = 'J', Done = 'D';
 
     /// <summary>Stands guard. Standard input is the channel to the recorder.</summary>
     /// <param name="pid">The target.</param>
@@ -22,13 +23,17 @@ public static class GuardProcess
     /// <param name="directory">The images and the journal.</param>
     /// <param name="deleteImages">Whether they were temporary.</param>
     /// <returns>The exit code: 0 when the target has all its memory.</returns>
-    public static int Run(int pid, int recorder, string directory, bool deleteImages) =>
-        Stand(recorder, saved => BringBack(pid, recorder, directory, deleteImages, saved));
+    public static int Run(int pid, int recorder, string directory, bool deleteImages)
+    {
+        using var duty = new CaptureDuty(pid, recorder, directory, deleteImages);
+        return Stand(recorder, duty.OpenImages, duty.TakeOver);
+    }
 
     /// <summary>Stands guard over any service. Standard input is the channel to it.</summary>
     /// <param name="over">The process whose death is waited for.</param>
-    /// <param name="takeOver">Called when it died without saying that all is well, with the descriptors that it entrusted; gives the exit code.</param>
-    public static int Stand(int over, Func<SavedDescriptors, int> takeOver)
+    /// <param name="openImages">Called once the images are complete, while the service lives: what it opens nobody can take away later.</param>
+    /// <param name="takeOver">Called when it died without saying that all is well, with what it entrusted; gives the exit code.</param>
+    public static int Stand(int over, Action openImages, Func<SavedDescriptors, int> takeOver)
     {
         PosixSignalRegistration[] ignored =
         [
@@ -38,12 +43,13 @@ public static class GuardProcess
         using var channel = new DescriptorChannel(0);
         using var saved = new SavedDescriptors();
         using PidFd? service = Find(over);
-        channel.Send(Ready);
         // The channel is not closed with the service: its keeper holds the other end.
         while (channel.Receive(service is null ? TimeSpan.Zero : Timeout.InfiniteTimeSpan, service) is { } message && message.Kind != 0)
         {
             if (message.Kind == Done)
                 return 0;
+            if (message.Kind == Images)
+                _ = channel.Send(TryOpen(openImages) ? Ready : Unable);
             saved.Take(message);
         }
         // A dying process closes its descriptors first, and lets its tracees go last.
@@ -52,6 +58,19 @@ public static class GuardProcess
         int exitCode = takeOver(saved);
         GC.KeepAlive(ignored);
         return exitCode;
+    }
+
+    private static bool TryOpen(Action openImages)
+    {
+        try
+        {
+            openImages();
+            return true;
+        }
+        catch (Exception e) when (e is BadInputException or IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 
     private static PidFd? Find(int pid)
@@ -67,46 +86,72 @@ public static class GuardProcess
         }
     }
 
-    private static int BringBack(int pid, int recorder, string directory, bool deleteImages, SavedDescriptors saved)
+    /// <summary>What is done for a capture.</summary>
+    private sealed class CaptureDuty(int pid, int recorder, string directory, bool deleteImages) : IDisposable
     {
-        string what;
-        bool well = true;
-        try
-        {
-            what = !Rescue.IsNeeded(directory)
-                ? "before any memory was taken; the process runs on as it was"
-                : Rescue.Run(directory, pid, saved) switch
-                {
-                    FinishOutcome.Detached => "and the process has all its memory back",
-                    FinishOutcome.Executed => "and the process runs another program now (exec)",
-                    _ => "and the process has exited",
-                };
-        }
-        catch (Exception e) when (e is BadInputException or InvalidOperationException or IOException or UnauthorizedAccessException)
-        {
-            what = $"and the memory could not be brought back: {e.Message.ReplaceLineEndings(" ")}";
-            well = false;
-        }
-        bool keep = !deleteImages || !well;
-        if (!keep && Directory.Exists(directory))
-            Directory.Delete(directory, recursive: true);
-        else if (well)
-            ChangeJournal.Delete(directory);
-        string advice = well ? "" : $"; try: testbed rescue --pid {pid} --images {directory}";
-        Log($"{DateTimeOffset.Now:u} testbed {recorder} was killed while it recorded process {pid}, {what}{advice}");
-        return well ? 0 : 1;
-    }
+        private ImageDirectory? _images;
 
-    /// <summary>The terminal went with the recorder: what is to be known is in a file.</summary>
-    private static void Log(string line)
-    {
-        try
+        public void OpenImages() => _images = ImageDirectory.Open(directory);
+
+        public void Dispose() => _images?.Dispose();
+
+        public int TakeOver(SavedDescriptors saved)
         {
-            File.AppendAllText(Path.Combine(Path.GetTempPath(), "testbed-guard.log"), line + "\n");
+            using ChangeJournal? journal = saved.TakeJournal(directory);
+            if (journal is { Phase: CapturePhase.Ended })
+            {
+                CleanUp(journal);
+                return 0;
+            }
+            string what = BringBack(journal, saved);
+            CleanUp(journal);
+            Log($"testbed {recorder} was killed while it recorded process {pid}, {what}");
+            return 0;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+
+        private string BringBack(ChangeJournal? journal, SavedDescriptors saved)
         {
-            // There is nobody left to tell.
+            if (journal is null || _images is null || journal.Phase == CapturePhase.Prepared)
+                return MemoryCheck.WhatIsMissing(pid) is { } missing ? $"before it took any memory; {missing}" : "before any memory was taken; the process runs on as it was";
+            journal.Holder = Environment.ProcessId;
+            FinishOutcome outcome = Rescue.Run(_images, journal, pid, saved, Log);
+            journal.Phase = CapturePhase.Ended;
+            return outcome switch
+            {
+                FinishOutcome.Detached => MemoryCheck.WhatIsMissing(pid) ?? "and the process has all its memory back",
+                FinishOutcome.Executed => "and the process runs another program now (exec)",
+                _ => "and the process has exited",
+            };
+        }
+
+        /// <summary>Removes what is this capture's, and nobody else's.</summary>
+        private void CleanUp(ChangeJournal? journal)
+        {
+            try
+            {
+                // The directory of a temporary capture has a name that nobody else has.
+                if (deleteImages && Directory.Exists(directory))
+                    Directory.Delete(directory, recursive: true);
+                else
+                    journal?.Remove();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                Log($"{directory}: cannot be removed ({e.Message})");
+            }
+        }
+
+        /// <summary>The terminal went with the recorder: what is to be known is in a file.</summary>
+        private static void Log(string line)
+        {
+            try
+            {
+                File.AppendAllText(Path.Combine(Path.GetTempPath(), "testbed-guard.log"), $"{DateTimeOffset.Now:u} {line.ReplaceLineEndings(" ")}\n");
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // There is nobody left to tell.
+            }
         }
     }
 }

@@ -51,6 +51,7 @@ public sealed class LazyPagesDaemon : IDisposable
 {
     private static readonly Duration ConnectPatience = Duration.FromSeconds(10);
     private static readonly Duration ClosePatience = Duration.FromSeconds(5);
+    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(5);
     private static readonly Duration ProbePatience = Duration.FromSeconds(1);
 
     private readonly LazyPagesOptions _options;
@@ -123,8 +124,9 @@ public sealed class LazyPagesDaemon : IDisposable
         if (_memory.Find(m => !_processes.Exists(p => p.SourcePid == m.Pid)) is { Pid: not 0 } missing)
             throw new BadInputException($"the restorer did not hand process {missing.Pid} over; expected all of {string.Join(", ", _memory.Select(m => m.Pid))}");
         _processes.Sort((a, b) => a.Space.CompareTo(b.Space));
+        AwaitGuard();
         Start(cancel);
-        _socket.AwaitFinished(EnsureServing, cancel);
+        AwaitFinished(cancel);
         Log(3, $"restore finished after {_clock.Now - Instant.Zero}; {ResidentPages} of {TotalPages} pages are in");
         _owes = true;
         if (_journal is not null)
@@ -132,42 +134,88 @@ public sealed class LazyPagesDaemon : IDisposable
         _live!.Release();
         // Not before: it would hold the connection to the restorer, who is to see when nobody listens any more.
         _guard?.Keep();
-        AwaitAll(_live, _options, onTick, cancel);
-        End();
+        try
+        {
+            AwaitAll(_live, _options, onTick, cancel);
+        }
+        catch (InvalidOperationException e) when (_guard is null)
+        {
+            HoldOn(e);
+            throw;
+        }
+        _live.Stop();
         _owes = false;
+        SayThatAllIsWell();
+        End();
     }
 
     /// <summary>
-    /// Brings in what is away when the daemon was killed: called in its guard, with the descriptors that were entrusted to it.
+    /// Brings in what is away when the daemon was killed: called in its guard, with what was entrusted to it. As long as one of the processes lives,
+    /// nothing makes it give up: with the last descriptor their missing pages would read as zero.
     /// </summary>
-    /// <exception cref="BadInputException">The images or the journal cannot be read.</exception>
-    /// <exception cref="InvalidOperationException">The service failed.</exception>
-    public static void TakeOver(LazyPagesOptions options, SavedDescriptors saved)
+    /// <param name="options">As for the daemon.</param>
+    /// <param name="images">The images, if they were opened while the daemon lived.</param>
+    /// <param name="saved">What the daemon entrusted.</param>
+    public static void TakeOver(LazyPagesOptions options, ImageDirectory? images, SavedDescriptors saved)
     {
-        using (ChangeJournal journal = ChangeJournal.Open(options.WorkPath))
+        using ChangeJournal? journal = saved.TakeJournal(null);
+        // Without a journal it had not begun; and an end that it wrote down is one, whatever became of its last word.
+        if (journal is null or { Phase: CapturePhase.Ended } || saved.All.Count == 0)
+            return;
+        // Killed before it heard that the processes run, they may do so. Else CRIU, to which nobody listens any more, takes them away.
+        options.Log(1, $"the daemon was killed{(journal.Phase == CapturePhase.Serving ? "" : " before it heard that the processes run")}; its guard brings in what is away");
+        MonotonicClock clock = MonotonicClock.Start();
+        var descriptors = new Dictionary<int, UserFaultFd>();
+        for (string? told = null; ; Thread.Sleep(RetryPause))
         {
-            // Killed before it heard that the processes run, they may do so. Else CRIU, to which nobody listens any more, takes them away.
-            options.Log(1, $"the daemon was killed{(journal.Phase == CapturePhase.Serving ? "" : " before it heard that the processes run")}; its guard brings in what is away");
-            using ImageDirectory images = ImageDirectory.Open(options.ImagesPath);
-            var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
-            saved.Complete(journal.ReadChanges(), children: second.Processes);
-            List<ServedProcess> served = second.Served(saved.All);
-            MonotonicClock clock = MonotonicClock.Start();
-            // Not at once: it may take its time, and the processes may end meanwhile.
-            bool later = false;
-            PageLane? Connect(int lane) => later ? options.Connect!() : null;
-            using var live = new LiveService(
-                second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock)
-            { Journal = journal, DrainsWithFirst = false };
-            later = true;
-            live.Continue(served, second.Spaces);
-            live.Drain();
-            AwaitAll(live, options, null, CancellationToken.None);
-            live.Stop();
-            options.Log(1, $"{(live.NobodyLeft ? "the processes have ended" : "all pages are in")}, {clock.Now - Instant.Zero} after the daemon was killed");
-            CloseLanes(live, options);
+            try
+            {
+                images ??= ImageDirectory.Open(options.ImagesPath);
+                BringIn(options, images, journal, saved, descriptors, clock);
+                return;
+            }
+            catch (Exception e) when (e is BadInputException or InvalidOperationException or IOException or UnauthorizedAccessException)
+            {
+                if (!saved.All.Values.Concat(descriptors.Values).Any(fd => fd.IsAddressSpaceAlive()))
+                    return;
+                if (told != e.Message)
+                    options.Log(1, $"what is away cannot be brought in: {e.Message}; the processes wait, and this is tried again; to give up, kill them");
+                told = e.Message;
+            }
         }
-        ChangeJournal.Delete(options.WorkPath);
+    }
+
+    private static void BringIn(
+        LazyPagesOptions options, ImageDirectory images, ChangeJournal journal, SavedDescriptors saved, Dictionary<int, UserFaultFd> descriptors, MonotonicClock clock)
+    {
+        var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
+        saved.Complete(journal.ReadChanges(), children: second.Processes);
+        foreach ((int space, UserFaultFd fd) in saved.All)
+            descriptors.TryAdd(space, fd);
+        // Not at once: it may take its time, and the processes may end meanwhile.
+        bool later = false;
+        PageLane? Connect(int lane) => later ? options.Connect!() : null;
+        using var live = new LiveService(
+            second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock)
+        { Journal = journal, DrainsWithFirst = false };
+        later = true;
+        live.Continue(second.Served(descriptors), second.Spaces);
+        live.Drain();
+        try
+        {
+            AwaitAll(live, options, null, CancellationToken.None);
+        }
+        catch
+        {
+            // For the next attempt they stay open, those of children that were forked meanwhile too.
+            foreach (ServedProcess process in live.StopAndRelease())
+                descriptors[process.Space] = process.Fd;
+            throw;
+        }
+        live.Stop();
+        journal.Phase = CapturePhase.Ended;
+        options.Log(1, $"{(live.NobodyLeft ? "the processes have ended" : "all pages are in")}, {clock.Now - Instant.Zero} after the daemon was killed");
+        CloseLanes(live, options);
     }
 
     /// <inheritdoc/>
@@ -176,9 +224,8 @@ public sealed class LazyPagesDaemon : IDisposable
         // What it owes when it fails is brought in by the guard.
         if (!_owes)
         {
+            SayThatAllIsWell();
             _guard?.Release();
-            if (_journal is not null)
-                ChangeJournal.Delete(_options.WorkPath);
         }
         _live?.Dispose();
         _journal?.Dispose();
@@ -223,7 +270,8 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new BadInputException($"{_images.Path}: no memory of process {process.Pid}, which the restorer handed over; expected one of {string.Join(", ", _memory.Select(m => m.Pid))}");
         if (_processes.Count(p => p.Space == space) > 1)
             throw new BadInputException($"the restorer handed process {process.Pid} over twice");
-        _guard?.Entrust(space, fd);
+        if (_guard?.EntrustProcess(space, fd) == false)
+            throw new BadInputException($"the guard does not take the userfaultfd of process {process.Pid}");
         Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}");
     }
 
@@ -298,11 +346,65 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
         if (_live.ServerAway > ConnectPatience)
             throw new BadInputException($"the page server was away for {_live.ServerAway} before the processes ran ({_live.WhyAway})");
+        if (_live.SourceTrouble is { } trouble)
+            throw new BadInputException($"pages cannot be read before the processes run ({trouble})");
+    }
+
+    /// <summary>A restore that cannot be served fails, but not one that CRIU has ended already: its processes run, and depend on us.</summary>
+    private void AwaitFinished(CancellationToken cancel)
+    {
+        try
+        {
+            _socket.AwaitFinished(EnsureServing, cancel);
+        }
+        catch (Exception e) when (e is BadInputException or InvalidOperationException or OperationCanceledException)
+        {
+            if (!_socket.HangUp())
+                throw;
+            Log(1, $"the processes run already: {e.Message}");
+        }
+    }
+
+    /// <summary>No process runs before the guard has the images open: afterwards they may be deleted.</summary>
+    private void AwaitGuard()
+    {
+        try
+        {
+            _guard?.AwaitImages();
+        }
+        catch (BadInputException e)
+        {
+            DoWithoutGuard(e);
+        }
+    }
+
+    private void DoWithoutGuard(BadInputException e)
+    {
+        Log(2, $"no guard: {e.Message}");
+        _guard?.Release();
+        _guard?.Dispose();
+        _guard = null;
+    }
+
+    /// <summary>Nobody serves the processes any more, and nobody else can: closing the descriptors would give them zero pages.</summary>
+    private void HoldOn(InvalidOperationException e)
+    {
+        Log(1, $"{e.Message}; the processes wait for pages that do not come; to give up, kill them");
+        List<UserFaultFd> held = [.. _live!.StopAndRelease().Select(process => process.Fd)];
+        while (held.Exists(fd => fd.IsAddressSpaceAlive()))
+            Thread.Sleep(RetryPause);
+    }
+
+    private void SayThatAllIsWell()
+    {
+        if (_journal is not null)
+            _journal.Phase = CapturePhase.Ended;
     }
 
     private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
     {
-        bool away = false, draining = false;
+        var watch = new SourceWatch((bad, line) => options.Log(bad ? 1 : 2, line));
+        bool draining = false;
         while (!live.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
         {
             onTick?.Invoke();
@@ -312,12 +414,9 @@ public sealed class LazyPagesDaemon : IDisposable
                 options.Log(2, "asked to end: everything that is away is brought in first");
                 live.Drain();
             }
-            if (live.ServerAway > Duration.Zero != away)
-            {
-                away = !away;
-                options.Log(away ? 1 : 2, away ? $"the page server is away ({live.WhyAway}); trying again, for without it the processes would lose memory" : "the page server is back");
-            }
+            watch.Look(live);
         }
+        watch.Look(live);
         if (live.Failure is { } failure)
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
     }
@@ -342,7 +441,9 @@ public sealed class LazyPagesDaemon : IDisposable
             return null;
         try
         {
-            return Guard.Start(options.Guard);
+            Guard guard = Guard.Start(options.Guard);
+            guard.OpenImages();
+            return guard;
         }
         catch (BadInputException e)
         {
@@ -351,30 +452,32 @@ public sealed class LazyPagesDaemon : IDisposable
         }
     }
 
-    /// <summary>What it goes by. Not before the socket is ours: another daemon's journal would be lost.</summary>
+    /// <summary>What the guard goes by.</summary>
     private void StartJournal()
     {
+        if (_guard is null)
+            return;
         try
         {
-            if (_guard is not null)
-                _journal = ChangeJournal.Create(_options.WorkPath);
+            _journal = ChangeJournal.CreateUnnamed();
+            if (!_guard.Entrust(_journal))
+                throw new BadInputException("the guard does not take the journal");
         }
         catch (BadInputException e)
         {
-            Log(2, $"no guard: {e.Message}");
+            DoWithoutGuard(e);
         }
     }
 
     private void End()
     {
-        _live!.Stop();
         Duration elapsed = _clock.Now - Instant.Zero;
-        CloseLanes(_live, _options);
+        CloseLanes(_live!, _options);
         RunResult result = _recorder!.Metrics.ToResult(
             "restore", _options.Policy.Text, "", RunMode.Live, elapsed, new PrefetchCounts(_recorder.Metrics.PrefetchedPages, 0, _recorder.LatePrefetches, 0), 0, null);
         Log(3, $"UFFD transferred pages: ({ResidentPages}/{TotalPages}) in {elapsed}");
         Log(3, $"{result.DemandFaults} demand faults, {result.LateFaults} late, {result.ZeroFaults} zero; latency p50 {result.LatencyQuantile(0.5)}, p99 {result.LatencyQuantile(0.99)}, worst {result.LatencyQuantile(1)}; total stall {result.TotalStall}");
-        Log(4, $"the runtime took from the fault service: {_live.Pauses}");
+        Log(4, $"the runtime took from the fault service: {_live!.Pauses}");
         _trace?.Finish(new TraceEnd { State = EndState.Drained, Duration = elapsed });
     }
 

@@ -25,6 +25,12 @@ public sealed record LiveOptions
     /// <summary>And as typed.</summary>
     public string LinkName { get; init; } = "local";
 
+    /// <summary>
+    /// Whether pages come from a page server in this process also where the link is not shaped, as its costs are part of what is measured;
+    /// otherwise they are read from the images.
+    /// </summary>
+    public bool ThroughServer { get; init; }
+
     /// <summary>For policies with randomness.</summary>
     public ulong Seed { get; init; } = 1;
 
@@ -48,6 +54,9 @@ public sealed record LiveOptions
 
     /// <summary>How the program was called, for the trace.</summary>
     public string ToolCommandLine { get; init; } = "";
+
+    /// <summary>Told, in a line and from the caller's own thread, what keeps pages from coming, and when that is over.</summary>
+    public Action<string> Log { get; init; } = static _ => { };
 
     /// <summary>The transfer options in force.</summary>
     public TransferOptions EffectiveTransfer => Transfer ?? Policy.DefaultTransfer;

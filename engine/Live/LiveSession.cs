@@ -1,4 +1,3 @@
-using System.Net;
 using System.Runtime;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
@@ -34,7 +33,8 @@ public sealed class LiveSession : IDisposable
     private readonly InPlaceTarget _target;
     private readonly string _directory;
     private readonly Guard _guard;
-    private ChangeJournal? _journal;
+    private readonly ChangeJournal _journal;
+    private readonly SourceWatch _watch;
     private ImageDirectory? _images;
     private TraceWriter? _trace;
     private LiveRecorder? _recorder;
@@ -42,12 +42,16 @@ public sealed class LiveSession : IDisposable
     private LiveService? _live;
     private MonotonicClock _clock;
     private Duration _workloadTime;
+    private volatile string? _serverTrouble;
     private bool _away;
 
-    private LiveSession(LiveOptions options, InPlaceTarget target, string directory, Guard guard) =>
-        (_options, _target, _directory, _guard) = (options, target, directory, guard);
+    private LiveSession(LiveOptions options, InPlaceTarget target, string directory, Guard guard, ChangeJournal journal)
+    {
+        (_options, _target, _directory, _guard, _journal) = (options, target, directory, guard, journal);
+        _watch = new SourceWatch((_, line) => options.Log($"process {target.Info.Pid}: {line}"));
+    }
 
-    /// <summary>Serves the images to us; tests end it.</summary>
+    /// <summary>Serves the images to us alone, over an emulated link; null where they are read without one. Tests end it.</summary>
     internal PageServer? Server { get; set; }
 
     /// <summary>The memory that is away.</summary>
@@ -113,17 +117,25 @@ public sealed class LiveSession : IDisposable
         bool temporary = options.ImagesPath is null;
         string directory = options.ImagesPath ?? Directory.CreateTempSubdirectory("testbed-images-").FullName;
         Guard? guard = null;
+        ChangeJournal? journal = null;
         try
         {
             Directory.CreateDirectory(directory);
             // It becomes ready while the memory is dumped.
             guard = Guard.Start(pid, directory, temporary);
-            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region), directory, guard);
+            // After it: killed in between, somebody is there to tidy up.
+            journal = ChangeJournal.Create(directory, ProcessInfo.Read(pid));
+            if (!guard.Entrust(journal))
+                throw new BadInputException("the guard, which gives the process its memory back if this program is killed, ended at once; nothing was taken");
+            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region), directory, guard, journal);
         }
         catch
         {
+            journal?.Phase = CapturePhase.Ended;
             guard?.Dismiss();
             guard?.Dispose();
+            journal?.Remove();
+            journal?.Dispose();
             if (temporary)
                 Directory.Delete(directory, recursive: true);
             throw;
@@ -148,18 +160,18 @@ public sealed class LiveSession : IDisposable
     /// <summary>Everything that can fail and does not need the eviction comes before it.</summary>
     private void Prepare()
     {
-        _journal = ChangeJournal.Create(_directory, _target.Info);
+        _guard.OpenImages();
         _images = ImageDirectory.Open(_directory);
-        Server = new PageServer(new PageServerOptions { Source = _images, Link = _options.Link });
-        _guard.AwaitReady();
+        if (_options.ThroughServer || !_options.Link.IsUnshaped)
+            Server = PageServer.CreatePrivate(new PageServerOptions { Source = _images, Link = _options.Link, OnSourceFailure = NoteServerTrouble });
+        _guard.AwaitImages();
     }
 
     private void EvictAndServe()
     {
         TransferOptions transfer = _options.EffectiveTransfer;
-        EndPoint server = Server!.EndPoint;
-        PageLane[] lanes = [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect(server))];
-        _journal!.Phase = CapturePhase.Evicting;
+        PageLane[] lanes = Server is null ? [] : [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect())];
+        _journal.Phase = CapturePhase.Evicting;
         EvictedMemory evicted = _target.Evict(_journal);
         _away = true;
         _guard.Entrust(0, _target.Fd);
@@ -177,8 +189,8 @@ public sealed class LiveSession : IDisposable
         _clock = MonotonicClock.Start();
         int opened = 0;
         _live = new LiveService(
-            _service, lanes.Length,
-            lane => opened < lanes.Length ? lanes[opened++] : Connect(server), null, _recorder, _clock)
+            _service, transfer.Lanes,
+            lane => opened < lanes.Length ? lanes[opened++] : Connect(), Server is null ? _images : null, _recorder, _clock)
         { Journal = _journal, OnForked = _guard.Entrust };
         _journal.Phase = CapturePhase.Serving;
         _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd));
@@ -186,7 +198,10 @@ public sealed class LiveSession : IDisposable
     }
 
     // Reports arrive in the link's quantum, so that a page does not wait for its request's last one.
-    private static PageLane Connect(EndPoint server) => new(PageLane.Connect(server).Socket) { ReportBytes = 16 * 1024 };
+    private PageLane Connect() => new(Server!.Connect()) { ReportBytes = 16 * 1024 };
+
+    /// <summary>A server that cannot read its images loses its connections, again and again: the images are then read without it.</summary>
+    private void NoteServerTrouble(string line) => _serverTrouble ??= line;
 
     /// <summary>Waits while <paramref name="condition"/> holds and the process is there; looks every 20 ms.</summary>
     /// <param name="condition">When it turns false, the wait is over.</param>
@@ -197,6 +212,7 @@ public sealed class LiveSession : IDisposable
         while (!cancel.IsCancellationRequested && !TargetGone && ServiceError is null && condition())
         {
             onTick?.Invoke();
+            _watch.Look(_live!);
             cancel.WaitHandle.WaitOne(TimeSpan.FromMilliseconds(20));
         }
         _workloadTime = Elapsed;
@@ -261,7 +277,8 @@ public sealed class LiveSession : IDisposable
     {
         null => "the fault service was not started",
         { Failure: { } failure } => $"the fault service failed: {failure.Message}",
-        { ServerAway: var away } when away > ServerPatience => $"the page server was away for {away} ({_live.WhyAway})",
+        _ when _serverTrouble is { } trouble => $"the page server failed ({trouble})",
+        { ServerAway: var away } when Server is not null && away > ServerPatience => $"the page server was away for {away} ({_live.WhyAway})",
         _ => null,
     };
 
@@ -272,8 +289,19 @@ public sealed class LiveSession : IDisposable
         // The link is emulated for the recording; nobody waits for it to give memory back.
         Server?.LiftLink();
         _live?.Drain();
+        bool told = false;
         while (ServiceError is null && !_live!.WaitUntilComplete(TimeSpan.FromMilliseconds(100)))
+        {
             onTick?.Invoke();
+            _watch.Look(_live);
+            if (!told && _live.SourceTrouble is { } trouble)
+            {
+                told = true;
+                _options.Log($"process {_target.Info.Pid}: its memory cannot be given back yet ({trouble}); waiting for it");
+            }
+        }
+        if (ServiceError is null)
+            _watch.Look(_live!);
         return ServiceError;
     }
 
@@ -285,7 +313,7 @@ public sealed class LiveSession : IDisposable
         if (ServiceError is null)
         {
             // From here on nobody reads what the program changes, and nothing is missing any more.
-            _journal!.Phase = CapturePhase.Finishing;
+            _journal.Phase = CapturePhase.Finishing;
             outcome = _target.Finish();
             foreach (ServedProcess child in _live!.StopAndRelease().Where(t => t.Space != 0))
                 child.Fd.Dispose();
@@ -293,10 +321,12 @@ public sealed class LiveSession : IDisposable
         else
         {
             // Opened anew, for the service may have ended between reading a message and keeping it.
-            using ChangeJournal journal = ChangeJournal.Open(_directory);
-            outcome = Rescue.Run(_target, _live?.StopAndRelease().Where(t => t.Space != 0).Select(t => (t.Space, t.Fd)) ?? [], _directory, journal);
+            using ChangeJournal journal = _journal.Again();
+            Dictionary<int, UserFaultFd> children = _live?.StopAndRelease().Where(t => t.Space != 0).ToDictionary(t => t.Space, t => t.Fd) ?? [];
+            outcome = Rescue.Run(_target, children, _images!, journal, _options.Log);
         }
         _away = false;
+        _journal.Phase = CapturePhase.Ended;
         // Only when the last copy of a child's descriptor is closed does a page that it never had read as zero unserved.
         _guard.Dismiss();
         return outcome;
@@ -315,13 +345,13 @@ public sealed class LiveSession : IDisposable
         Server?.Dispose();
         _images?.Dispose();
         _target.Dispose();
-        _journal?.Dispose();
+        _journal.Phase = CapturePhase.Ended;
         _guard.Dismiss();
         _guard.Dispose();
+        _journal.Remove();
+        _journal.Dispose();
         if (_options.ImagesPath is null && Directory.Exists(_directory))
             Directory.Delete(_directory, recursive: true);
-        else
-            ChangeJournal.Delete(_directory);
     }
 
     private TraceHeader Header(EvictedMemory evicted)

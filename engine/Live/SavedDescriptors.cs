@@ -4,14 +4,17 @@ using Testbed.Uffd;
 namespace Testbed.Live;
 
 /// <summary>
-/// The userfaultfds that outlive a killed service, by address space: those that it entrusted to its guard, and those of children that it had
-/// just been handed by the kernel, and which only its <see cref="Keeper"/> holds.
+/// What outlives a killed service: its journal, and the userfaultfds by address space: those that it entrusted to its guard, and those of children
+/// that it had just been handed by the kernel, and which only its <see cref="Keeper"/> holds.
 /// </summary>
 public sealed class SavedDescriptors : IDisposable
 {
     private readonly Dictionary<int, UserFaultFd> _all = [];
-    private int _last = -1;
+
+    // Every address space whose descriptor has come, also those that ended since.
+    private readonly HashSet<int> _received = [];
     private PidFd? _keeper;
+    private int _journal = -1;
 
     /// <summary>All of them.</summary>
     public IReadOnlyDictionary<int, UserFaultFd> All => _all;
@@ -19,10 +22,17 @@ public sealed class SavedDescriptors : IDisposable
     /// <summary>Lets go of the keeper. The userfaultfds are whoever serves them's.</summary>
     public void Dispose() => _keeper?.Dispose();
 
+    /// <summary>The journal of the service, once; null when it had none yet.</summary>
+    /// <param name="directory">Where it has its name; null when it has none.</param>
+    internal ChangeJournal? TakeJournal(string? directory) =>
+        Interlocked.Exchange(ref _journal, -1) is >= 0 and var fd ? ChangeJournal.Adopt(fd, directory) : null;
+
     internal void Take(in ChannelMessage message)
     {
         if (message is { Kind: GuardProcess.Keeper, Descriptor: >= 0 })
             _keeper = new PidFd(message);
+        if (message is { Kind: GuardProcess.Journal, Descriptor: >= 0 })
+            _journal = message.Descriptor;
         if (message is not { Kind: GuardProcess.Keep, Descriptor: >= 0 })
             return;
         // Children come and go; a descriptor of memory that is no more is of no use.
@@ -32,7 +42,7 @@ public sealed class SavedDescriptors : IDisposable
             _all.Remove(space);
         }
         _all[message.Value] = new UserFaultFd(message.Descriptor);
-        _last = Math.Max(_last, message.Value);
+        _received.Add(message.Value);
     }
 
     /// <summary>Adds what was not entrusted any more, and ends the keeper.</summary>
@@ -40,11 +50,14 @@ public sealed class SavedDescriptors : IDisposable
     /// <param name="children">The number of the first child's address space.</param>
     internal void Complete(IEnumerable<(int Space, UffdMessage Message)> changes, int children)
     {
+        // A number that was free again may have become a later child's: the last one has it.
+        Dictionary<int, int> childByNumber = [];
         foreach ((int _, UffdMessage fork) in changes.Where(change => change.Message.Event == UffdEvent.Fork))
+            childByNumber[fork.ForkedFd] = children++;
+        foreach ((int number, int child) in childByNumber)
         {
-            int child = children++;
-            if (child > _last && _keeper?.Get(fork.ForkedFd) is >= 0 and var fd)
-                _all[child] = new UserFaultFd(fd);
+            if (!_received.Contains(child) && _keeper?.Get(number) is >= 0 and var fd && UserFaultFd.TryAdopt(fd) is { } saved)
+                _all[child] = saved;
         }
         // It holds the connections, too, of which a server may take but one.
         _keeper?.Kill();

@@ -1,7 +1,9 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
+using Mono.Unix.Native;
 using Testbed.Core;
 using Testbed.Uffd.Interop;
+using static Testbed.Uffd.Interop.Native.Nr;
 
 namespace Testbed.Uffd;
 
@@ -19,6 +21,9 @@ public enum CapturePhase
 
     /// <summary>All memory is in again; areas are being unregistered.</summary>
     Finishing = 3,
+
+    /// <summary>All is well, and nothing is left to do.</summary>
+    Ended = 4,
 }
 
 /// <summary>
@@ -29,13 +34,20 @@ public enum CapturePhase
 /// journal, which is mapped (<see cref="Begin"/>), and what was mapped outlives the process. A batch of mere faults is
 /// overwritten by the next one; a batch with a change in it is kept.
 /// </para>
+/// <para>
+/// It is one file that grows. A recovery process gets it by descriptor (<see cref="Descriptor"/>, <see cref="Adopt"/>), never by name: what is under
+/// the name later may be another service's. Whoever has the file open holds its lock, so that no second capture and no second rescue
+/// uses the same directory.
+/// </para>
 /// </summary>
 public sealed unsafe class ChangeJournal : IDisposable
 {
     private const ulong Magic = 0x314C4E524A535454; // "TTSJRNL1" as bytes
+    private const string FileName = "changes.journal";
     private const int HeaderBytes = 4096;
     private const int FileBytes = 4 << 20;
     private const int SlotsPerFile = (FileBytes - HeaderBytes) / SlotBytes;
+    private static readonly TimeSpan LockPatience = TimeSpan.FromSeconds(2);
     private const int SlotBytes = 32;
     private const int BatchMessages = 64;
 
@@ -51,6 +63,7 @@ public sealed unsafe class ChangeJournal : IDisposable
         public int TargetFd, Overflown;
         public ulong DroppingStart;
         public long DroppingPages;
+        public int Holder;
     }
 
     [StructLayout(LayoutKind.Explicit, Size = SlotBytes)]
@@ -60,41 +73,101 @@ public sealed unsafe class ChangeJournal : IDisposable
         [FieldOffset(8)] public int Space;
     }
 
-    private readonly string _directory;
+    private readonly string? _directory;
+    private readonly SafeFileHandle _file;
     private readonly List<nint> _files = [];
     private int _tail;
 
-    private ChangeJournal(string directory) => _directory = directory;
+    private ChangeJournal(string? directory, SafeFileHandle file) => (_directory, _file) = (directory, file);
 
-    /// <summary>Begins a journal in the directory of a capture's images.</summary>
-    /// <exception cref="BadInputException">There is no room, or no right to write.</exception>
-    public static ChangeJournal Create(string directory, ProcessInfo target) =>
-        Create(directory, new Header { Magic = Magic, Pid = target.Pid, StartTime = target.StartTime, TargetFd = -1 });
-
-    /// <summary>Begins a journal of processes that somebody else restores.</summary>
-    /// <exception cref="BadInputException">There is no room, or no right to write.</exception>
-    public static ChangeJournal Create(string directory) => Create(directory, new Header { Magic = Magic, TargetFd = -1 });
-
-    private static ChangeJournal Create(string directory, Header header)
+    /// <summary>Begins a journal in the directory of a capture's images, which is this capture's alone from now on.</summary>
+    /// <exception cref="BadInputException">Another capture uses the directory, there is no room, or no right to write.</exception>
+    public static ChangeJournal Create(string directory, ProcessInfo target)
     {
-        Delete(directory);
-        var journal = new ChangeJournal(directory);
-        journal.AddFile(header);
+        RemoveOld(directory);
+        string path = Path.Combine(directory, FileName), name = $"{path}.{Environment.ProcessId}.new";
+        SafeFileHandle file = OpenFile(name, OpenFlags.O_RDWR | OpenFlags.O_CREAT | OpenFlags.O_EXCL);
+        var journal = new ChangeJournal(directory, file);
+        try
+        {
+            journal.Grow(new Header { Magic = Magic, Pid = target.Pid, StartTime = target.StartTime, TargetFd = -1, Holder = Environment.ProcessId });
+            _ = journal.TryLock();
+            // It appears under its name only when it is whole, and in nobody's place.
+            File.Move(name, path);
+            return journal;
+        }
+        catch (Exception e)
+        {
+            journal.Dispose();
+            if (e is IOException or UnauthorizedAccessException)
+                throw new BadInputException($"{path}: cannot be created ({e.Message}); expected a directory that no other capture uses", e);
+            throw;
+        }
+        finally
+        {
+            File.Delete(name);
+        }
+    }
+
+    /// <summary>Begins a journal without a name, of processes that somebody else restores: it lasts as long as somebody has it open.</summary>
+    /// <exception cref="BadInputException">There is no room.</exception>
+    public static ChangeJournal CreateUnnamed()
+    {
+        int fd;
+        fixed (byte* name = "testbed-changes"u8)
+            fd = (int)Native.Syscall(__NR_memfd_create, (long)name, Native.Memfd.MFD_CLOEXEC);
+        if (fd < 0)
+            throw new BadInputException($"memfd_create: {Native.Describe(Native.Errno)}; room for a file in memory is expected");
+        var journal = new ChangeJournal(null, new SafeFileHandle(fd, ownsHandle: true));
+        try
+        {
+            journal.Grow(new Header { Magic = Magic, TargetFd = -1, Holder = Environment.ProcessId });
+            return journal;
+        }
+        catch
+        {
+            journal.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens the journal of a capture, to look into it.</summary>
+    /// <exception cref="BadInputException">There is none, or it is none.</exception>
+    public static ChangeJournal Open(string directory) => From(OpenFile(Path.Combine(directory, FileName), OpenFlags.O_RDWR), directory);
+
+    /// <summary>Opens the journal of a capture whose daemon is dead, to go on with it.</summary>
+    /// <exception cref="BadInputException">There is none, or somebody who lives has it.</exception>
+    public static ChangeJournal OpenToRescue(string directory)
+    {
+        ChangeJournal journal = Open(directory);
+        for (long end = Environment.TickCount64 + (long)LockPatience.TotalMilliseconds; !journal.TryLock(); Thread.Sleep(20))
+        {
+            if (Environment.TickCount64 < end)
+                continue;
+            (int pid, int holder) = (journal.Pid, journal.Holder);
+            journal.Dispose();
+            throw new BadInputException($"{directory}: process {holder} holds the memory of process {pid}, and brings it back by itself; expected a capture that was killed together with its recovery process");
+        }
+        journal.Holder = Environment.ProcessId;
         return journal;
     }
 
-    /// <summary>Opens the journal of a capture whose daemon is dead, to read it and to go on with it.</summary>
-    /// <exception cref="BadInputException">There is none, or it is none.</exception>
-    public static ChangeJournal Open(string directory)
+    /// <summary>A journal that was handed over, open.</summary>
+    /// <param name="fd">The descriptor, which becomes the journal's.</param>
+    /// <param name="directory">Where the file has its name; null when it has none.</param>
+    /// <exception cref="BadInputException">It is no journal.</exception>
+    public static ChangeJournal Adopt(int fd, string? directory) => From(new SafeFileHandle(fd, ownsHandle: true), directory);
+
+    private static ChangeJournal From(SafeFileHandle file, string? directory)
     {
-        var journal = new ChangeJournal(directory);
+        var journal = new ChangeJournal(directory, file);
         try
         {
-            do
-                journal.AddFile(null);
-            while (File.Exists(journal.PathOf(journal._files.Count)));
-            if (journal.Head->Magic != Magic)
-                throw new BadInputException($"{journal.PathOf(0)}: is no journal of a capture of this version");
+            long length = RandomAccess.GetLength(file);
+            for (long at = 0; at + FileBytes <= length; at += FileBytes)
+                journal.Map(at);
+            if (journal._files.Count == 0 || journal.Head->Magic != Magic)
+                throw new BadInputException($"{directory}/{FileName}: is no journal of a capture of this version");
             journal._tail = SlotsPerFile;
             while (journal._tail > 0 && journal.SlotAt(journal._files.Count - 1, journal._tail - 1)->Kind == 0)
                 journal._tail--;
@@ -108,15 +181,42 @@ public sealed unsafe class ChangeJournal : IDisposable
     }
 
     /// <summary>Whether there is a journal in a directory.</summary>
-    public static bool Exists(string directory) => File.Exists(Path.Combine(directory, "changes-0.journal"));
+    public static bool Exists(string directory) => File.Exists(Path.Combine(directory, FileName));
 
-    /// <summary>Removes the journal in a directory, once everything is back.</summary>
-    public static void Delete(string directory)
+    /// <summary>The file, to be handed over.</summary>
+    public int Descriptor => (int)_file.DangerousGetHandle();
+
+    /// <summary>The same journal, opened anew: it goes on behind what the other one wrote.</summary>
+    public ChangeJournal Again()
     {
-        if (!Directory.Exists(directory))
+        int fd = Syscall.dup(Descriptor);
+        return fd >= 0 ? Adopt(fd, _directory) : throw new BadInputException($"dup: {Stdlib.GetLastError()}; room for a descriptor is expected");
+    }
+
+    /// <summary>Removes the file, once everything is back; not one that has come into its place.</summary>
+    public void Remove()
+    {
+        if (_directory is not null && IsAt(_directory))
+            File.Delete(Path.Combine(_directory, FileName));
+    }
+
+    /// <summary>Whether the file in a directory is this one.</summary>
+    public bool IsAt(string directory) =>
+        Syscall.stat(Path.Combine(directory, FileName), out Stat there) == 0 && Syscall.fstat(Descriptor, out Stat ours) == 0
+        && (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
+
+    /// <summary>A journal that is left from before is removed, unless memory depends on it.</summary>
+    private static void RemoveOld(string directory)
+    {
+        if (!Exists(directory))
             return;
-        foreach (string file in Directory.EnumerateFiles(directory, "changes-*.journal*"))
-            File.Delete(file);
+        using ChangeJournal old = Open(directory);
+        // Of one that ended well nobody needs anything, whoever has it open still.
+        if (old.Phase != CapturePhase.Ended && !old.TryLock())
+            throw new BadInputException($"{directory}: process {old.Holder} uses it for a capture of process {old.Pid}; expected a directory of its own for each capture");
+        if (old.Phase is CapturePhase.Evicting or CapturePhase.Serving or CapturePhase.Finishing && ProcessInfo.IsRunning(old.Pid, old.StartTime))
+            throw new BadInputException($"{directory}: holds memory of process {old.Pid}, whose capture was killed; first run: testbed rescue --pid {old.Pid} --images {directory}");
+        old.Remove();
     }
 
     /// <summary>The process that was captured.</summary>
@@ -131,6 +231,9 @@ public sealed unsafe class ChangeJournal : IDisposable
         get => (CapturePhase)Head->Phase;
         set => Volatile.Write(ref Head->Phase, (int)value);
     }
+
+    /// <summary>The process that serves the memory, for messages.</summary>
+    public int Holder { get => Head->Holder; set => Head->Holder = value; }
 
     /// <summary>The number of the userfaultfd inside the process; -1 when there is none yet.</summary>
     public int TargetFd { get => Head->TargetFd; set => Head->TargetFd = value; }
@@ -179,12 +282,13 @@ public sealed unsafe class ChangeJournal : IDisposable
         return changes;
     }
 
-    /// <summary>Lets go of the files; they stay.</summary>
+    /// <summary>Lets go of the file; it stays.</summary>
     public void Dispose()
     {
         foreach (nint file in _files)
             _ = Native.Munmap(file, FileBytes);
         _files.Clear();
+        _file.Dispose();
     }
 
     /// <summary>Without room the service goes on, and only a rescue would fail.</summary>
@@ -192,7 +296,7 @@ public sealed unsafe class ChangeJournal : IDisposable
     {
         try
         {
-            AddFile(default(Header));
+            Grow(default);
             _tail = 0;
         }
         catch (BadInputException)
@@ -204,38 +308,38 @@ public sealed unsafe class ChangeJournal : IDisposable
 
     private Slot* SlotAt(int file, int index) => (Slot*)(_files[file] + HeaderBytes) + index;
 
-    private string PathOf(int file) => Path.Combine(_directory, $"changes-{file}.journal");
-
-    /// <summary>Maps the next file; one with a header is new, and appears under its name only when it is whole.</summary>
-    private void AddFile(Header? header)
+    /// <summary>Adds a part. Its room is taken at once: a full disk must not be found out by the kernel, with a message in its hands.</summary>
+    private void Grow(Header head)
     {
-        bool create = header is not null;
-        string path = PathOf(_files.Count);
-        string name = create ? path + ".new" : path;
-        try
+        long offset = (long)_files.Count * FileBytes;
+        if (Native.Syscall(__NR_fallocate, Descriptor, 0, offset, FileBytes) < 0)
         {
-            // Its room is taken at once: a full disk must not be found out by the kernel, with a message in its hands.
-            using SafeFileHandle handle = File.OpenHandle(
-                name, create ? FileMode.Create : FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete,
-                preallocationSize: create ? FileBytes : 0);
-            if (create)
-                RandomAccess.SetLength(handle, FileBytes);
-            else if (RandomAccess.GetLength(handle) != FileBytes)
-                throw new BadInputException($"{path}: has {RandomAccess.GetLength(handle)} bytes; expected {FileBytes}");
-            nint address = Native.Mmap(
-                0, FileBytes, Native.Mman.PROT_READ | Native.Mman.PROT_WRITE, Native.Mman.MAP_SHARED | Native.Mman.MAP_POPULATE,
-                (int)handle.DangerousGetHandle(), 0);
-            if (address == -1)
-                throw new BadInputException($"{path}: cannot be mapped ({Native.Describe(Native.Errno)})");
-            _files.Add(address);
-            if (header is not { } head)
-                return;
-            *(Header*)address = head;
-            File.Move(name, path, overwrite: true);
+            int errno = Native.Errno;
+            if (errno == Native.E.ENOSPC || Syscall.ftruncate(Descriptor, offset + FileBytes) != 0)
+                throw new BadInputException($"{_directory ?? "memory"}: no journal can be written ({Native.Describe(errno)}); expected room for {FileBytes >> 20} MiB");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new BadInputException($"{path}: cannot be {(create ? "created" : "opened")} ({e.Message}); expected the journal of a capture, with room for {FileBytes >> 20} MiB", e);
-        }
+        Map(offset);
+        *(Header*)_files[^1] = head;
+    }
+
+    private void Map(long offset)
+    {
+        nint address = Native.Mmap(
+            0, FileBytes, Native.Mman.PROT_READ | Native.Mman.PROT_WRITE, Native.Mman.MAP_SHARED | Native.Mman.MAP_POPULATE, Descriptor, offset);
+        if (address == -1)
+            throw new BadInputException($"{_directory}/{FileName}: cannot be mapped ({Native.Describe(Native.Errno)}); expected the journal of a capture");
+        // A page that is given up and cannot be read again, as its disk fails, would be the end of whoever touches it. Not everybody may.
+        _ = Native.Syscall(__NR_mlock, address, FileBytes);
+        _files.Add(address);
+    }
+
+    /// <summary>Whether it is ours alone: the lock is held as long as anybody has the file open whom we gave it to.</summary>
+    private bool TryLock() => Native.Syscall(__NR_flock, Descriptor, Native.FileLock.LOCK_EX | Native.FileLock.LOCK_NB) == 0;
+
+    private static SafeFileHandle OpenFile(string path, OpenFlags flags)
+    {
+        int fd = Syscall.open(path, flags | OpenFlags.O_CLOEXEC | OpenFlags.O_NOFOLLOW, FilePermissions.S_IRUSR | FilePermissions.S_IWUSR);
+        return fd >= 0 ? new SafeFileHandle(fd, ownsHandle: true)
+            : throw new BadInputException($"{path}: cannot be {((flags & OpenFlags.O_CREAT) != 0 ? "created" : "opened")} ({Stdlib.GetLastError()}); expected the journal of a capture");
     }
 }

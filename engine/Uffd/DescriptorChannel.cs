@@ -12,7 +12,8 @@ public readonly record struct ChannelMessage(char Kind, int Value, int Descripto
 
 /// <summary>
 /// A pair of connected sockets between two processes for short words and descriptors. A descriptor on its way is held by the
-/// kernel: it outlives a sender that dies before the other side has looked.
+/// kernel: it outlives a sender that dies before the other side has looked. It is a stream, whose end is told after all that was sent: of the
+/// other kinds of local sockets, one that is closed with words unread tells its peer of a reset first, and what it had sent is overlooked.
 /// </summary>
 public sealed unsafe class DescriptorChannel(int fd) : IDisposable
 {
@@ -40,9 +41,24 @@ public sealed unsafe class DescriptorChannel(int fd) : IDisposable
     public static (DescriptorChannel One, DescriptorChannel Other) Pair()
     {
         int* fds = stackalloc int[2];
-        if (Native.SocketPair(Native.Socket.AF_UNIX, Native.Socket.SOCK_SEQPACKET | Native.Fcntl.O_CLOEXEC, 0, fds) < 0)
+        if (Native.SocketPair(Native.Socket.AF_UNIX, Native.Socket.SOCK_STREAM | Native.Fcntl.O_CLOEXEC, 0, fds) < 0)
             throw new BadInputException($"socketpair: {Native.Describe(Native.Errno)}; room for two descriptors is expected");
         return (new DescriptorChannel(fds[0]), new DescriptorChannel(fds[1]));
+    }
+
+    /// <summary>Sends a word, and a descriptor if there is one; waits for room.</summary>
+    /// <returns>False when the other side is gone, or there was no room within <paramref name="patience"/>.</returns>
+    public bool Send(char kind, int value, int descriptor, TimeSpan patience)
+    {
+        for (long end = Environment.TickCount64 + (long)patience.TotalMilliseconds; !Send(kind, value, descriptor);)
+        {
+            long left = end - Environment.TickCount64;
+            if (Native.Errno is not (Native.E.EAGAIN or Native.E.EINTR) || left <= 0)
+                return false;
+            Native.PollFd poll = new() { fd = fd, events = Native.PollH.POLLOUT };
+            _ = Native.Poll(&poll, 1, (int)left);
+        }
+        return true;
     }
 
     /// <summary>Sends a word, and a descriptor if there is one, without waiting.</summary>
@@ -75,16 +91,32 @@ public sealed unsafe class DescriptorChannel(int fd) : IDisposable
         do
             ready = Native.Poll(polls, 2, limit == Timeout.InfiniteTimeSpan ? -1 : (int)limit.TotalMilliseconds);
         while (ready < 0 && Native.Errno == Native.E.EINTR);
-        if (ready <= 0 || polls[0].revents == 0)
-            return null;
+        // What the sender said last may have come between the two looks of one poll.
+        if (ready > 0 && polls[0].revents == 0)
+            ready = Native.Poll(polls, 1, 0);
+        return ready <= 0 || polls[0].revents == 0 ? null : Read();
+    }
+
+    private ChannelMessage Read()
+    {
         Word word = default;
-        Native.IoVec vector = new() { iov_base = (ulong)&word, iov_len = (ulong)sizeof(Word) };
-        Rights rights = default;
-        Native.MsgHdr message = new() { msg_iov = (ulong)&vector, msg_iovlen = 1, msg_control = (ulong)&rights, msg_controllen = (ulong)sizeof(Rights) };
-        nint n = Native.RecvMsg(fd, &message, Native.Socket.MSG_CMSG_CLOEXEC);
-        if (n != sizeof(Word))
-            return default(ChannelMessage);
-        return new ChannelMessage((char)word.Kind, word.Value, message.msg_controllen >= RightsLength ? rights.Descriptor : -1);
+        int descriptor = -1;
+        for (int got = 0; got < sizeof(Word);)
+        {
+            Native.IoVec vector = new() { iov_base = (ulong)&word + (ulong)got, iov_len = (ulong)(sizeof(Word) - got) };
+            Rights rights = default;
+            Native.MsgHdr message = new() { msg_iov = (ulong)&vector, msg_iovlen = 1, msg_control = (ulong)&rights, msg_controllen = (ulong)sizeof(Rights) };
+            nint n = Native.RecvMsg(fd, &message, Native.Socket.MSG_CMSG_CLOEXEC);
+            // A reset is told once, and is not the end of what was sent.
+            if (n < 0 && Native.Errno is Native.E.EINTR or Native.E.ECONNRESET)
+                continue;
+            if (n <= 0)
+                return default;
+            if (message.msg_controllen >= RightsLength)
+                descriptor = rights.Descriptor;
+            got += (int)n;
+        }
+        return new ChannelMessage((char)word.Kind, word.Value, descriptor);
     }
 
     /// <summary>Closes our end.</summary>

@@ -23,7 +23,9 @@ public sealed partial class LiveService : IPageReceiver
     /// <param name="Range">What was asked for.</param>
     /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
     /// <param name="Buffer">Where they are then; else where those are kept that could not be installed at once, 0 when there were none.</param>
-    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer);
+    /// <param name="Space">Whose pages.</param>
+    /// <param name="IsDelayed">Whether the source cannot give them now.</param>
+    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer, int Space, bool IsDelayed = false);
 
     /// <summary>Gives an event to the fault service and carries out what comes back, and what comes back from that.</summary>
     private void Feed(in ServiceEvent e)
@@ -67,8 +69,9 @@ public sealed partial class LiveService : IPageReceiver
             case CommandKind.Release:
                 if (_requests[command.Request].Buffer is var buffer and not 0)
                     _buffers.Return(buffer, _requests[command.Request].Range.Count);
+                if (!_requests[command.Request].IsDelayed)
+                    Volatile.Write(ref _openRequests, _openRequests - 1);
                 _requests[command.Request] = default;
-                Volatile.Write(ref _openRequests, _openRequests - 1);
                 break;
             case CommandKind.Unregister:
                 Drop(command.Space);
@@ -82,7 +85,7 @@ public sealed partial class LiveService : IPageReceiver
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
         bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
         nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
-        _requests[command.Request] = new Asked(command.Lane, command.Range, ahead, buffer);
+        _requests[command.Request] = new Asked(command.Lane, command.Range, ahead, buffer, command.Space);
         if (_openRequests == 0)
             Volatile.Write(ref _heard, _clock.Now.Nanoseconds);
         Volatile.Write(ref _openRequests, _openRequests + 1);
@@ -235,6 +238,33 @@ public sealed partial class LiveService : IPageReceiver
         }
         if (_broken[number] is { } broken)
             Lost(number, broken);
+        if (_isLocal && (_sourceTrouble is not null || _lanes[number] is { DelayedPages: > 0 }))
+            NoteTrouble();
+    }
+
+    /// <summary>A page of a request cannot be read now: nothing is to be expected of it.</summary>
+    private void NoteDelayed(int request)
+    {
+        if (_requests[request].IsDelayed)
+            return;
+        _requests[request] = _requests[request] with { IsDelayed = true };
+        Volatile.Write(ref _openRequests, _openRequests - 1);
+        Feed(new ServiceEvent(ServiceEventKind.Delayed, _clock.Now, 0, default) { Request = request });
+    }
+
+    private bool IsWanted(int request, PageNumber page) => Find(_requests[request].Space) is not null
+        && _service.MapOf(_requests[request].Space) is { } map && map.TryIndex(page, out long index) && map[index] == PageState.InFlight;
+
+    private void NoteTrouble()
+    {
+        long pages = 0;
+        string? why = null;
+        foreach (ServiceLane? lane in _lanes)
+        {
+            pages += lane?.DelayedPages ?? 0;
+            why ??= lane?.Trouble;
+        }
+        Volatile.Write(ref _sourceTrouble, pages == 0 ? null : $"{why}; {pages} pages wait");
     }
 
     private void Lost(int number, BadInputException e)

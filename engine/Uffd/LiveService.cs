@@ -88,7 +88,7 @@ public sealed partial class LiveService : IDisposable
         _lanes = new ServiceLane?[lanes];
         _broken = new BadInputException?[lanes];
         for (int lane = 0; lane < lanes; lane++)
-            _lanes[lane] = local is not null ? WithPart(lane, new LocalLane(local)) : connect(lane) is { } opened ? LaneOver(lane, opened) : null;
+            _lanes[lane] = local is not null ? WithPart(lane, new LocalLane(local, NoteDelayed, IsWanted)) : connect(lane) is { } opened ? LaneOver(lane, opened) : null;
         _connector = new LaneConnector(connect, Nudge);
         CollectPolls();
         _thread = new Thread(Run) { IsBackground = true, Name = "fault service", Priority = ThreadPriority.Highest };
@@ -104,6 +104,14 @@ public sealed partial class LiveService : IDisposable
     public string WhyAway => Volatile.Read(ref _allLanesDown) < 0 ? "it does not answer" : _lostLane ?? _connector.LastError ?? "not reached yet";
 
     private string? _lostLane;
+
+    /// <summary>
+    /// Why pages of images on this machine cannot be read, and how many are waited for; null when there are none. They are tried again until they
+    /// can be read, or nobody needs them.
+    /// </summary>
+    public string? SourceTrouble => Volatile.Read(ref _sourceTrouble);
+
+    private string? _sourceTrouble;
 
     /// <summary>Whether all address spaces were found gone. The service's thread's, until <see cref="Stop"/>.</summary>
     public bool NobodyLeft => _targets.Count == 0;

@@ -91,6 +91,15 @@ public sealed class RestoreSocket : IDisposable
             throw new BadInputException($"the restorer said 0x{word:x8}; expected 0x{RestoreFinished:x8}, restore finished");
     }
 
+    /// <summary>Takes no further word: the restorer is told when it says the next one.</summary>
+    /// <returns>Whether it had said before that the processes run.</returns>
+    public unsafe bool HangUp()
+    {
+        uint word = 0;
+        _restorer!.Shutdown(SocketShutdown.Receive);
+        return Native.Read((int)_restorer.SafeHandle.DangerousGetHandle(), &word, sizeof(uint)) == sizeof(uint) && word == RestoreFinished;
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

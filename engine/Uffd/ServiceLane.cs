@@ -28,6 +28,12 @@ internal abstract class ServiceLane : IDisposable
     /// <summary>Whether pages come in before they are told of, and need a place each. If not, they are put where the receiver says, a part at a time.</summary>
     public virtual bool ReceivesAhead => false;
 
+    /// <summary>Pages of open requests that the source cannot give now; they are tried again.</summary>
+    public virtual long DelayedPages => 0;
+
+    /// <summary>Why it cannot; null when it can.</summary>
+    public virtual string? Trouble => null;
+
     /// <summary>Asks for pages, to be put at <paramref name="buffer"/> by a lane that receives ahead.</summary>
     public abstract void Request(int tag, uint pid, PageRange range, nint buffer);
 

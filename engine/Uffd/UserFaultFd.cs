@@ -200,6 +200,15 @@ public sealed class UserFaultFd(int fd) : IDisposable
         return Native.Ioctl(_fd, UFFDIO_COPY, &copy) == 0 || Native.Errno is not (ESRCH or ENOSPC);
     }
 
+    /// <summary>Takes a descriptor of which it is not sure what it is; one that is no userfaultfd is closed.</summary>
+    public static UserFaultFd? TryAdopt(int fd)
+    {
+        if (File.ResolveLinkTarget($"/proc/self/fd/{fd}", returnFinalTarget: false)?.Name.Contains("[userfaultfd]", StringComparison.Ordinal) == true)
+            return new UserFaultFd(fd);
+        _ = Native.Close(fd);
+        return null;
+    }
+
     /// <summary>Closes the daemon's descriptor; others, in the target or its children, stay open.</summary>
     public void Dispose()
     {

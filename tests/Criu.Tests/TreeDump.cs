@@ -120,6 +120,14 @@ internal sealed class TreeDump
         File.Delete(In("lazy-pages.socket"));
     }
 
+    /// <summary>The next restore goes to another side; this one stays, and becomes the caller's.</summary>
+    public Side StepAside()
+    {
+        Side old = Destination;
+        Destination = new Side();
+        return old;
+    }
+
     /// <summary>Every kind of change but one that reads everything.</summary>
     public void Churn()
     {

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using System.Text;
 using NUnit.Framework;
 
 namespace Testbed.Live.Tests;
@@ -9,6 +10,7 @@ internal sealed class Cli : IDisposable
 {
     private readonly Process _process;
     private readonly string _temporary = Directory.CreateTempSubdirectory("live-cli-").FullName;
+    private readonly StringBuilder _said = new();
     private readonly Task<string> _output, _error;
 
     public static string Program { get; } = Path.Combine(AppContext.BaseDirectory, "testbed.dll");
@@ -23,7 +25,7 @@ internal sealed class Cli : IDisposable
         start.Environment["TMPDIR"] = _temporary;
         start.Environment["DOTNET_CLI_HOME"] = _temporary;
         _process = Process.Start(start)!;
-        (_output, _error) = (_process.StandardOutput.ReadToEndAsync(), _process.StandardError.ReadToEndAsync());
+        (_output, _error) = (_process.StandardOutput.ReadToEndAsync(), CollectAsync(_process.StandardError));
     }
 
     public int Pid => _process.Id;
@@ -31,6 +33,27 @@ internal sealed class Cli : IDisposable
     public string Output => _output.Result;
 
     public string Error => _error.Result;
+
+    /// <summary>What it wrote to standard error up to now.</summary>
+    public string ErrorSoFar
+    {
+        get
+        {
+            lock (_said)
+                return _said.ToString();
+        }
+    }
+
+    private async Task<string> CollectAsync(StreamReader reader)
+    {
+        var buffer = new char[4096];
+        for (int n; (n = await reader.ReadAsync(buffer)) > 0;)
+        {
+            lock (_said)
+                _said.Append(buffer, 0, n);
+        }
+        return ErrorSoFar;
+    }
 
     /// <summary>What the guard said, once it had something to say.</summary>
     public string GuardLog => Path.Combine(_temporary, "testbed-guard.log") is var path && File.Exists(path) ? File.ReadAllText(path) : "";
@@ -54,6 +77,8 @@ internal sealed class Cli : IDisposable
             return "";
         }
     }
+
+    public bool HasExited => _process.HasExited;
 
     public void Kill() => _process.Kill();
 

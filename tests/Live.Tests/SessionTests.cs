@@ -26,13 +26,14 @@ public sealed class SessionTests
     [TearDown]
     public void Clean() => File.Delete(TracePath);
 
-    private static LiveSession Begin(int pid, string policy = "demand", LinkParameters link = default, RegionSelection region = RegionSelection.Anon) =>
+    private static LiveSession Begin(int pid, string policy = "demand", LinkParameters link = default, RegionSelection region = RegionSelection.Anon, bool throughServer = false) =>
         LiveSession.Begin(pid, new LiveOptions
         {
             Workload = "test",
             Policy = PolicyCatalog.Parse(policy),
             Link = link,
             Region = region,
+            ThroughServer = throughServer,
             TracePath = TracePath,
             TraceEvents = true,
         }, null, CancellationToken.None);
@@ -196,10 +197,9 @@ public sealed class SessionTests
             subject.Send("h");
             Thread.Sleep(50);
             PageServerOptions options = session.Server!.Options;
-            int port = session.Server.EndPoint.Port;
             session.Server.Dispose();
             Thread.Sleep(300);
-            session.Server = new PageServer(options with { Port = port });
+            session.Server = PageServer.CreatePrivate(options);
             Assert.That(subject.ReadLine(), Is.EqualTo(twin.Ask("h")));
         }
         LiveEnd end = session.End(EndState.Drained);
@@ -212,7 +212,7 @@ public sealed class SessionTests
     public void AServerThatStaysAwayIsDoneWithout()
     {
         using Subject subject = Subject.Start(1024, threads: true), twin = Subject.Start(1024, threads: true);
-        using LiveSession session = Begin(subject.Pid);
+        using LiveSession session = Begin(subject.Pid, throughServer: true);
         foreach (string command in (string[])["d", "m", "g"])
             Assert.That(subject.Ask(command), Is.EqualTo(twin.Ask(command)));
         session.Server!.Dispose();
@@ -223,6 +223,61 @@ public sealed class SessionTests
         Assert.That(lines, Is.EquivalentTo(right), "the child's answer and the parent's, in any order");
         Assert.That(subject.Traces(), Does.Not.Contain("userfaultfd"));
         Assert.That(Trace.Load(TracePath).End!.State, Is.EqualTo(EndState.Failed));
+    }
+
+    /// <summary>Not even where a link is emulated, for which there is a page server.</summary>
+    [Test]
+    public void Emulated_link_listens_on_no_address()
+    {
+        using Subject subject = Subject.Start(1024, threads: true), twin = Subject.Start(1024, threads: true);
+        using LiveSession session = Begin(subject.Pid, "next-n", new LinkParameters(ByteRate.FromBitsPerSecond(1e9), Duration.FromSeconds(0.001)));
+        List<string> before = GuardLossTests.Listeners(Environment.ProcessId);
+        Assert.That(subject.Ask("h"), Is.EqualTo(twin.Ask("h")));
+        Assert.That(session.Server!.Connections, Is.GreaterThan(0));
+        Assert.That(GuardLossTests.Listeners(Environment.ProcessId), Is.EqualTo(before));
+        Assert.That(before.Where(line => !line.StartsWith("tcp", StringComparison.Ordinal)), Is.Empty);
+        session.End(EndState.Drained);
+    }
+
+    /// <summary>A page server that cannot read its images is done without, and what it cannot read is waited for.</summary>
+    [Test]
+    public void Emulated_link_gives_the_memory_back_when_its_images_are_cut()
+    {
+        string images = Directory.CreateTempSubdirectory("session-cut-").FullName;
+        using Subject subject = Subject.Start(1024, threads: true), twin = Subject.Start(1024, threads: true);
+        List<string> log = [];
+        void Note(string line)
+        {
+            lock (log)
+                log.Add(line);
+        }
+        using LiveSession session = LiveSession.Begin(subject.Pid, new LiveOptions
+        {
+            Workload = "test",
+            Policy = PolicyCatalog.Parse("next-n"),
+            Link = new LinkParameters(ByteRate.FromBitsPerSecond(1e8), Duration.FromSeconds(0.001)),
+            ImagesPath = images,
+            Log = Note,
+        }, null, CancellationToken.None);
+        string pages = Path.Combine(images, "pages-1.img");
+        byte[] content = File.ReadAllBytes(pages);
+        using (FileStream file = new(pages, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+            file.SetLength(content.Length / 2 + 99);
+        subject.Send("h");
+        session.WaitWhile(() => true, null, new CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
+        Task end = Task.Run(() => Assert.That(() => session.End(EndState.Drained), Throws.InvalidOperationException.With.Message.Contains("page server failed")));
+        bool WasTold()
+        {
+            lock (log)
+                return log.Exists(line => line.Contains("was cut short", StringComparison.Ordinal));
+        }
+        Redis.WaitFor(WasTold);
+        Assert.That(end.Wait(500), Is.False, "pages are missing");
+        File.WriteAllBytes(pages, content);
+        end.Wait(TimeSpan.FromSeconds(30));
+        Assert.That(subject.ReadLine(), Is.EqualTo(twin.Ask("h")));
+        Assert.That(subject.Traces(), Does.Not.Contain("userfaultfd"));
+        Directory.Delete(images, recursive: true);
     }
 
     [Test]

@@ -81,6 +81,7 @@ internal static class Samples
         new(ServiceEventKind.LaneDown, new(3_200), 0, default) { Lane = 1 },
         new(ServiceEventKind.Drain, new(3_300), 0, default),
         new(ServiceEventKind.Released, new(3_400), 0, default),
+        new(ServiceEventKind.Delayed, new(3_500), 0, default) { Request = 2 },
     ];
 
     public static byte[] Write(TraceHeader header, ReadOnlySpan<FaultRecord> faults, ReadOnlySpan<ServiceEvent> events, TraceEnd? end)

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Net;
 using Testbed.Core;
 using Testbed.Live;
+using Testbed.PageXfer.Images;
 using Testbed.PageXfer.Protocol;
 using Testbed.PageXfer.Xfer;
 using Testbed.Policies;
@@ -61,23 +62,26 @@ internal static class LazyPagesVerb
                 Log = (level, line) => host.Log((LogLevel)level, line),
             };
             return parsed.GetValue(guarding) is { } guarded
-                ? GuardProcess.Stand(guarded, saved => CriuServer.TakeOver(settings, host => TakeOver(host, OptionsFor(host), saved)))
+                ? Guard(guarded, settings, OptionsFor)
                 : CriuServer.Run(settings, host => Serve(host, OptionsFor(host)));
         });
         return command;
     }
 
-    private static int TakeOver(CriuServer host, LazyPagesOptions options, SavedDescriptors saved)
+    private static int Guard(int guarded, CriuSettings settings, Func<CriuServer, LazyPagesOptions> optionsFor)
     {
+        ImageDirectory? images = null;
         try
         {
-            LazyPagesDaemon.TakeOver(options, saved);
-            return 0;
+            return GuardProcess.Stand(guarded, () => images = ImageDirectory.Open(settings.Images), saved => CriuServer.TakeOver(settings, host =>
+            {
+                LazyPagesDaemon.TakeOver(optionsFor(host), images, saved);
+                return 0;
+            }));
         }
-        catch (Exception e) when (e is BadInputException or InvalidOperationException)
+        finally
         {
-            host.Log(LogLevel.Error, $"what is away could not be brought in: {e.Message}");
-            return 1;
+            images?.Dispose();
         }
     }
 

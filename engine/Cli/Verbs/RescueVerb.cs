@@ -25,9 +25,7 @@ internal static class RescueVerb
             (int target, string directory) = (parsed.GetValue(pid), parsed.GetRequiredValue(images));
             if (!Rescue.IsNeeded(directory))
                 throw new BadInputException($"{directory}: holds no memory that was taken from a process; expected the images of a capture that was killed");
-            using var nothing = new SavedDescriptors();
-            FinishOutcome outcome = Rescue.Run(directory, target, nothing);
-            ChangeJournal.Delete(directory);
+            FinishOutcome outcome = Rescue.Run(directory, target, line => Console.Error.WriteLine($"testbed: {line}"));
             Console.WriteLine($"process {target} {RecordVerb.Describe(outcome)}");
             return 0;
         });

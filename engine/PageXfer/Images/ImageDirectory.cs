@@ -77,6 +77,9 @@ public sealed class ImageDirectory : IPageSource, IDisposable
     public void ReadPages(uint pid, PageRange range, Span<byte> destination) => Pages(pid).Read(range, destination);
 
     /// <inheritdoc/>
+    public long TryReadPages(uint pid, PageRange range, Span<byte> destination, out string? why) => Pages(pid).TryRead(range, destination, out why);
+
+    /// <inheritdoc/>
     public long Locate(uint pid, PageNumber page, out SafeFileHandle? file, out long offset) => Pages(pid).Locate(page, out file, out offset);
 
     /// <summary>

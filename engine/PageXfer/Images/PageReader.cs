@@ -14,10 +14,10 @@ public sealed class PageReader : IDisposable
     // A chain as long as this is a loop of links, not a series of snapshots.
     private const int MaxParents = 256;
 
-    private readonly record struct Segment(PageRange Range, PagemapFlags Flags, SafeFileHandle? File, long Offset);
+    private readonly record struct Segment(PageRange Range, PagemapFlags Flags, PagesFile? File, long Offset);
 
     private readonly List<Segment> _segments = [];
-    private readonly SafeFileHandle? _file;
+    private readonly PagesFile? _file;
     private readonly PageReader? _parent;
 
     /// <summary>The pagemap of the newest images.</summary>
@@ -88,7 +88,7 @@ public sealed class PageReader : IDisposable
         int i = Find(page);
         if (i < 0 || !_segments[i].Range.Contains(page) || _segments[i].File is null)
             return 0;
-        (file, offset) = (_segments[i].File, _segments[i].Offset + ((page - _segments[i].Range.Start) << PageNumber.Shift));
+        (file, offset) = (_segments[i].File!.Handle, _segments[i].Offset + ((page - _segments[i].Range.Start) << PageNumber.Shift));
         return _segments[i].Range.End - page;
     }
 
@@ -105,6 +105,20 @@ public sealed class PageReader : IDisposable
     /// <exception cref="BadInputException">A page is not in the images, or a pages file was cut short meanwhile.</exception>
     public void Read(PageRange range, Span<byte> destination)
     {
+        long read = TryRead(range, destination, out string? why);
+        if (read < range.Count)
+            throw new BadInputException($"page {range.Start + read}: {why}");
+    }
+
+    /// <summary>Reads pages of a range into the first bytes of <paramref name="destination"/>, as many as can be read now.</summary>
+    /// <param name="range">Pages that are in the images.</param>
+    /// <param name="destination">Room for them.</param>
+    /// <param name="why">Why the first one that is missing cannot be read; null when all could.</param>
+    /// <returns>How many could be read, from the first on.</returns>
+    /// <exception cref="BadInputException">A page is not in the images.</exception>
+    public long TryRead(PageRange range, Span<byte> destination, out string? why)
+    {
+        why = null;
         ReadOnlySpan<Segment> segments = CollectionsMarshal.AsSpan(_segments);
         PageNumber at = range.Start;
         for (int i = Find(at); at < range.End; i++)
@@ -113,10 +127,13 @@ public sealed class PageReader : IDisposable
                 throw new BadInputException($"page {at}: not in the images");
             PageRange part = segments[i].Range.Intersect(PageRange.Between(at, range.End));
             long offset = segments[i].Offset + ((at - segments[i].Range.Start) << PageNumber.Shift);
-            ReadFully(file, destination[..(int)part.Bytes], offset, at);
+            int got = file.TryRead(destination[..(int)part.Bytes], offset, out why);
+            if (got < part.Bytes)
+                return at - range.Start + (got >> PageNumber.Shift);
             destination = destination[(int)part.Bytes..];
             at = part.End;
         }
+        return range.Count;
     }
 
     /// <summary>The ranges with all of <paramref name="flags"/> set, parents resolved, neighbours merged.</summary>
@@ -142,29 +159,8 @@ public sealed class PageReader : IDisposable
         _parent?.Dispose();
     }
 
-    private SafeFileHandle? OpenPages(string directory, string pagemapPath)
-    {
-        if (Pagemap.PagesBytes == 0)
-            return null;
-        string path = Path.Combine(directory, $"pages-{Pagemap.PagesId}.img");
-        SafeFileHandle file;
-        long length;
-        try
-        {
-            file = File.OpenHandle(path, options: FileOptions.RandomAccess);
-            length = RandomAccess.GetLength(file);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
-        {
-            throw new BadInputException($"{path}: cannot be opened ({e.Message}); expected the pages of {pagemapPath}", e);
-        }
-        if (length < Pagemap.PagesBytes)
-        {
-            file.Dispose();
-            throw new BadInputException($"{path}: has {length} bytes; expected {Pagemap.PagesBytes}, the present pages of {pagemapPath}");
-        }
-        return file;
-    }
+    private PagesFile? OpenPages(string directory, string pagemapPath) =>
+        Pagemap.PagesBytes == 0 ? null : new PagesFile(Path.Combine(directory, $"pages-{Pagemap.PagesId}.img"), Pagemap.PagesBytes, pagemapPath);
 
     private void AddFromParent(string path, PagemapRun run)
     {
@@ -196,17 +192,5 @@ public sealed class PageReader : IDisposable
                 high = middle;
         }
         return low - 1;
-    }
-
-    private static void ReadFully(SafeFileHandle file, Span<byte> destination, long offset, PageNumber page)
-    {
-        while (destination.Length > 0)
-        {
-            int got = RandomAccess.Read(file, destination, offset);
-            if (got == 0)
-                throw new BadInputException($"page {page}: the pages file ends at byte {offset}; it was cut short after it had been opened");
-            destination = destination[got..];
-            offset += got;
-        }
     }
 }

@@ -55,6 +55,9 @@ public sealed class PagesDirectory : IPageSource, IDisposable
     public void ReadPages(uint pid, PageRange range, Span<byte> destination) => Of(pid).Read(range, destination);
 
     /// <inheritdoc/>
+    public long TryReadPages(uint pid, PageRange range, Span<byte> destination, out string? why) => Of(pid).TryRead(range, destination, out why);
+
+    /// <inheritdoc/>
     public long Locate(uint pid, PageNumber page, out SafeFileHandle? file, out long offset) => Of(pid).Locate(page, out file, out offset);
 
     /// <inheritdoc/>

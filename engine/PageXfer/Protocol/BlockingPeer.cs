@@ -46,7 +46,6 @@ internal sealed class BlockingPeer : IDisposable
     /// <summary>Over a connected socket, and if there is one the TLS connection that was made over it; both are the peer's from now on.</summary>
     public BlockingPeer(Socket socket, SslStream? tls = null)
     {
-        socket.NoDelay = true;
         KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;
@@ -162,7 +161,8 @@ internal sealed class BlockingPeer : IDisposable
     public bool CanSendFile => _tls is null;
 
     /// <summary>Sends bytes of a file behind what is queued, from the kernel's cache of the file and without a copy.</summary>
-    /// <exception cref="BadInputException">The connection was lost, or the file ends too early.</exception>
+    /// <exception cref="BadInputException">The connection was lost.</exception>
+    /// <exception cref="IOException">The file cannot be read, or ends too early.</exception>
     public void SendFile(SafeFileHandle file, long offset, long count)
     {
         bool ofFile = false, ofSocket = false;
@@ -179,7 +179,7 @@ internal sealed class BlockingPeer : IDisposable
             {
                 long result = Syscall.sendfile(to, from, ref offset, (ulong)count);
                 if (result == 0)
-                    throw new BadInputException($"the pages file ends at byte {offset}; it was cut short after it had been opened");
+                    throw new EndOfStreamException($"the pages file ends at byte {offset}; it was cut short after it had been opened");
                 count -= Sent(result);
             }
         }
@@ -198,6 +198,8 @@ internal sealed class BlockingPeer : IDisposable
         if (result >= 0)
             return (int)result;
         Errno error = Stdlib.GetLastError();
+        if (error == Errno.EIO)
+            throw new IOException("the pages file cannot be read (EIO)");
         return error == Errno.EINTR ? 0 : throw new BadInputException($"{Name}: connection lost while sending ({error})");
     }
 
@@ -312,7 +314,7 @@ internal sealed class BlockingPeer : IDisposable
 /// <summary>How messages call who is at the other end of a socket.</summary>
 internal static class PeerName
 {
-    public static string Of(Socket socket) => socket.RemoteEndPoint?.ToString() ?? "peer";
+    public static string Of(Socket socket) => LocalSockets.IsLocal(socket) ? "in this process" : socket.RemoteEndPoint?.ToString() ?? "peer";
 }
 
 /// <summary>How a peer's host that vanished without a word is noticed: otherwise a process would stay frozen, or wait, for ever.</summary>
@@ -324,8 +326,12 @@ internal static class KeepAlive
     // A host that cannot be reached does not answer: of a connection that is not there yet nothing can be lost.
     private const int SecondsToConnect = 5;
 
+    /// <summary>Makes a connection tell of a lost peer, and send what it is given at once.</summary>
     public static void Watch(Socket socket)
     {
+        if (LocalSockets.IsLocal(socket))
+            return;
+        socket.NoDelay = true;
         socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);
         socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveTime, SecondsOfSilence);
         socket.SetSocketOption(SocketOptionLevel.Tcp, SocketOptionName.TcpKeepAliveInterval, SecondsBetween);

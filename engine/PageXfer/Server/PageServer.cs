@@ -18,6 +18,9 @@ public sealed record PageServerOptions
     /// <summary>What GET is served from; null: GET is refused. The server does not dispose it.</summary>
     public IPageSource? Source { get; init; }
 
+    /// <summary>Told, from any thread, that pages of <see cref="Source"/> cannot be read; the connection that asked for them ends. Null: nobody is.</summary>
+    public Action<string>? OnSourceFailure { get; init; }
+
     /// <summary>Where images are received; null: OPEN and ADD are refused.</summary>
     public string? ReceiveDirectory { get; init; }
 
@@ -61,8 +64,9 @@ public sealed class PageServer : IDisposable
     // As CRIU does: numbers from here on do not meet those that the dumping side gives its own pages files.
     internal const uint FirstReceivedPagesId = 0x10001;
 
-    private readonly Socket _listener;
-    private readonly Thread _acceptor;
+    // Null where nobody can connect but who has this object.
+    private readonly Socket? _listener;
+    private readonly Thread? _acceptor;
     private readonly List<PageServerConnection> _connections = [];
     private readonly LinkShaper? _shaper;
     private volatile int _connectionCount;
@@ -75,11 +79,18 @@ public sealed class PageServer : IDisposable
 
     /// <summary>Listens, and accepts connections from now on.</summary>
     /// <exception cref="BadInputException">The address cannot be listened on.</exception>
-    public PageServer(PageServerOptions options)
+    public PageServer(PageServerOptions options) : this(options, isPrivate: false) { }
+
+    private PageServer(PageServerOptions options, bool isPrivate)
     {
         if (options.Tls is not null && !options.Link.IsUnshaped)
             throw new ArgumentException("a shaped link sends by itself, and knows no TLS", nameof(options));
         Options = options;
+        Source = options is { Source: { } source, OnSourceFailure: { } onFailure } ? new WatchedSource(source, onFailure) : options.Source;
+        if (!options.Link.IsUnshaped)
+            _shaper = new LinkShaper(options.Link, options.MaxConnections);
+        if (isPrivate)
+            return;
         _listener = new Socket(options.Address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
         try
         {
@@ -90,17 +101,36 @@ public sealed class PageServer : IDisposable
         catch (SocketException e)
         {
             _listener.Dispose();
+            _shaper?.Dispose();
             throw new BadInputException($"page server: cannot listen on {options.Address} port {options.Port} ({e.SocketErrorCode})", e);
         }
         EndPoint = (IPEndPoint)_listener.LocalEndPoint!;
-        if (!options.Link.IsUnshaped)
-            _shaper = new LinkShaper(options.Link, options.MaxConnections);
         _acceptor = new Thread(Accept) { Name = "page-server", IsBackground = true };
         _acceptor.Start();
     }
 
-    /// <summary>Where it listens.</summary>
-    public IPEndPoint EndPoint { get; }
+    /// <summary>
+    /// A server for this program's own use, without an address: what it serves is memory that was taken from a process, and a listener would
+    /// show it to every user of the machine.
+    /// </summary>
+    public static PageServer CreatePrivate(PageServerOptions options) => new(options, isPrivate: true);
+
+    /// <summary>Where it listens; of a private one, nowhere.</summary>
+    public IPEndPoint EndPoint { get; } = new(IPAddress.None, 0);
+
+    /// <summary>A connection to it that goes through no address: one end of a pair of sockets, of which it serves the other.</summary>
+    /// <exception cref="BadInputException">It has ended, or there is no room for a connection.</exception>
+    public Socket Connect()
+    {
+        (Socket one, Socket other) = LocalSockets.CreatePair();
+        if (!_stopping && Begin(other))
+            return one;
+        one.Dispose();
+        other.Dispose();
+        throw new BadInputException("the page server takes no connection: it has ended, or has as many as it can have");
+    }
+
+    internal IPageSource? Source { get; }
 
     /// <summary>Connections that are open now.</summary>
     public int Connections => _connectionCount;
@@ -118,8 +148,8 @@ public sealed class PageServer : IDisposable
     public void Dispose()
     {
         _stopping = true;
-        _listener.Dispose();
-        _acceptor.Join();
+        _listener?.Dispose();
+        _acceptor?.Join();
         PageServerConnection[] connections;
         lock (_connections)
             connections = [.. _connections];
@@ -158,7 +188,7 @@ public sealed class PageServer : IDisposable
         {
             try
             {
-                Begin(_listener.Accept());
+                _ = Begin(_listener!.Accept());
             }
             catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
@@ -172,15 +202,15 @@ public sealed class PageServer : IDisposable
         }
     }
 
-    private void Begin(Socket socket)
+    private bool Begin(Socket socket)
     {
         lock (_connections)
         {
             if (_connections.Count >= Options.MaxConnections)
             {
-                Log($"{socket.RemoteEndPoint}: turned away; {Options.MaxConnections} connections are open already");
+                Log($"{PeerName.Of(socket)}: turned away; {Options.MaxConnections} connections are open already");
                 socket.Dispose();
-                return;
+                return false;
             }
             try
             {
@@ -188,6 +218,7 @@ public sealed class PageServer : IDisposable
                 _connections.Add(connection);
                 _connectionCount = _connections.Count;
                 connection.Start();
+                return true;
             }
             catch (SocketException)
             {

@@ -36,7 +36,7 @@ internal sealed class PageServerConnection : IDisposable
         (_socket, _name) = (socket, PeerName.Of(socket));
         if (server.Options.ReceiveDirectory is { } directory)
             _receiving = new ReceivingSession(directory);
-        if (shaper is not null && server.Options.Source is { } source)
+        if (shaper is not null && server.Source is { } source)
             _lane = shaper.Open(socket, source, Log);
         _thread = new Thread(Run) { Name = $"page-server {_name}", IsBackground = true };
     }
@@ -46,6 +46,7 @@ internal sealed class PageServerConnection : IDisposable
     /// <summary>Breaks the connection and waits for its thread, which cleans up.</summary>
     public void Dispose()
     {
+        LocalSockets.Unblock(_socket);
         _socket.Dispose();
         _thread.Join();
     }
@@ -103,7 +104,7 @@ internal sealed class PageServerConnection : IDisposable
 
     private void Get(BlockingPeer peer, in PageServerMessage message)
     {
-        if (_server.Options.Source is not { } source)
+        if (_server.Source is not { } source)
             throw new BadInputException("GET, but this server has no images to serve; expected a receiving session");
         uint pid = message.ToPid();
         PageRange range = message.ToRange();
@@ -131,12 +132,25 @@ internal sealed class PageServerConnection : IDisposable
             peer.Flush();
     }
 
-    private static long SendFromFile(BlockingPeer peer, IPageSource source, uint pid, PageRange range)
+    private long SendFromFile(BlockingPeer peer, IPageSource source, uint pid, PageRange range)
     {
         long pages = Math.Min(Math.Min(range.Count, PartPages), source.Locate(pid, range.Start, out SafeFileHandle? file, out long offset));
         if (pages > 0)
-            peer.SendFile(file!, offset, pages << PageNumber.Shift);
+            Send(peer, file!, offset, pages);
         return pages;
+    }
+
+    private void Send(BlockingPeer peer, SafeFileHandle file, long offset, long pages)
+    {
+        try
+        {
+            peer.SendFile(file, offset, pages << PageNumber.Shift);
+        }
+        catch (IOException e)
+        {
+            _server.Options.OnSourceFailure?.Invoke(e.Message);
+            throw;
+        }
     }
 
     private static long SendCopy(BlockingPeer peer, IPageSource source, uint pid, PageRange range)

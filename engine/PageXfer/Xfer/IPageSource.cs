@@ -15,6 +15,20 @@ public interface IPageSource
     /// <exception cref="BadInputException">A page is not here.</exception>
     void ReadPages(uint pid, PageRange range, Span<byte> destination);
 
+    /// <summary>Reads available pages into the first bytes of <paramref name="destination"/>, as many as can be read now.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="range">The pages.</param>
+    /// <param name="destination">Room for them.</param>
+    /// <param name="why">Why the first page that is missing cannot be read, which may be over later; null when all were.</param>
+    /// <returns>How many were read, from the first on.</returns>
+    /// <exception cref="BadInputException">A page is not here.</exception>
+    long TryReadPages(uint pid, PageRange range, Span<byte> destination, out string? why)
+    {
+        why = null;
+        ReadPages(pid, range, destination);
+        return range.Count;
+    }
+
     /// <summary>Where pages lie in a file, so that the kernel can send them from there without a copy.</summary>
     /// <param name="pid">The process.</param>
     /// <param name="page">The first page.</param>

@@ -50,8 +50,7 @@ public sealed class PageLane : IDisposable
 
     private PageLane(Socket socket, TlsTransport? tls)
     {
-        _name = $"page server {socket.RemoteEndPoint}";
-        socket.NoDelay = true;
+        _name = $"page server {PeerName.Of(socket)}";
         KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;

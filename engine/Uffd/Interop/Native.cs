@@ -19,7 +19,7 @@ internal static partial class Native
     public static class E
     {
         public const int EPERM = 1, ENOENT = 2, ESRCH = 3, EINTR = 4, EIO = 5, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EACCES = 13,
-            EFAULT = 14, EBUSY = 16, EEXIST = 17, EINVAL = 22, ENOTTY = 25, ENOSPC = 28, ENOSYS = 38;
+            EFAULT = 14, EBUSY = 16, EEXIST = 17, EINVAL = 22, ENOTTY = 25, ENOSPC = 28, ENOSYS = 38, ECONNRESET = 104;
     }
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
@@ -72,7 +72,7 @@ internal static partial class Native
             __NR_madvise = 28, __NR_getpid = 39, __NR_socketpair = 53, __NR_recvmsg = 47, __NR_userfaultfd = 323,
             __NR_pidfd_open = 434, __NR_pidfd_getfd = 438, __NR_tgkill = 234, __NR_restart_syscall = 219,
             __NR_rt_sigreturn = 15, __NR_rt_sigprocmask = 14, __NR_poll = 7, __NR_clone = 56, __NR_exit_group = 231,
-            __NR_pidfd_send_signal = 424;
+            __NR_pidfd_send_signal = 424, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285, __NR_memfd_create = 319;
 
         // The calls that an interruption ends with EINTR although no handler ran, see StoppedThread.
         public const int __NR_read = 0, __NR_write = 1, __NR_readv = 19, __NR_writev = 20, __NR_accept = 43, __NR_sendto = 44,
@@ -93,6 +93,18 @@ internal static partial class Native
         public const int O_RDONLY = 0, O_RDWR = 2, O_NONBLOCK = 0x800, O_CLOEXEC = 0x80000;
     }
 
+    [KernelConstants("sys/file.h")]
+    public static class FileLock
+    {
+        public const int LOCK_EX = 2, LOCK_NB = 4;
+    }
+
+    [KernelConstants("linux/memfd.h")]
+    public static class Memfd
+    {
+        public const int MFD_CLOEXEC = 1;
+    }
+
     [KernelConstants("poll.h")]
     public static class PollH
     {
@@ -110,7 +122,7 @@ internal static partial class Native
     [KernelConstants("sys/socket.h")]
     public static class Socket
     {
-        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_SEQPACKET = 5, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000,
+        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000,
             MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     }
 
