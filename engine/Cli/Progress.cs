@@ -41,13 +41,6 @@ internal sealed class Progress : IDisposable
         Write($"testbed: {text}\n");
     }
 
-    /// <summary>A line that must be seen, on a terminal or not.</summary>
-    public void Warn(string text)
-    {
-        Clear();
-        Console.Error.WriteLine($"testbed: {text}");
-    }
-
     public void Clear()
     {
         if (_shown)

@@ -54,7 +54,7 @@ internal sealed class WorkloadRun : IDisposable
         try
         {
             using LiveSession session = LiveSession.Begin(
-                _running.Pid, options with { Log = _progress.Warn }, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
+                _running.Pid, options with { Log = _progress.Say }, (done, all) => _progress.Show("dumping", done, all, "B"), cancel);
             began = true;
             try
             {

@@ -65,7 +65,7 @@ internal static class MigrationNeeds
         const string Name = "namespaces and veth";
         try
         {
-            (NamespaceHost source, NamespaceHost destination) = NamespaceHost.Pair(null);
+            (NamespaceHost source, NamespaceHost destination) = NamespaceHost.Pair(null, CancellationToken.None);
             using (source)
             using (destination)
             {
@@ -102,7 +102,7 @@ internal static class MigrationNeeds
         const string Name = "criu check";
         if (program is null || !File.Exists(program))
             return new HostCapability(Name, CapabilityStatus.Missing, "CRIU is not here", CriuSetup.Script("criu.sh"), false);
-        (int code, string output) = MigrationHost.Execute(program, "check");
+        (int code, string output) = MigrationHost.Execute(CancellationToken.None, program, "check");
         return code == 0
             ? Good(Name, "the kernel has what it needs")
             : new HostCapability(Name, CapabilityStatus.Missing, output.Trim().Split('\n')[^1], "as root, with a kernel that has what it names", false);

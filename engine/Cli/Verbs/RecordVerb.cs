@@ -81,7 +81,7 @@ internal static class RecordVerb
         };
         using var progress = new Progress();
         using LiveSession session = LiveSession.Begin(
-            request.Pid ?? started!.Pid, options with { Log = progress.Warn }, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
+            request.Pid ?? started!.Pid, options with { Log = progress.Say }, (done, all) => progress.Show("dumping", done, all, "B"), interrupt.Token);
         session.WarnIfMostStayed(progress);
         progress.Line($"recording {options.Workload}: {session.Image.PresentPages} pages ({session.Image.PresentPages >> 8} MiB) away in {session.Image.Areas.Count} areas");
         double seconds = request.Duration?.TotalSeconds ?? double.PositiveInfinity;
