@@ -397,6 +397,10 @@ public sealed partial class FaultService
         }
         return -1;
     }
+    /// <summary>Where the first pages of a range (by dump address) of an address space are at run time, as many as
+    /// stayed together.</summary>
+    public PageRange RunOf(int space, PageRange dump) => Space(space).Remaps.ToRun(dump);
+
 
     private ref RequestSlot Slot(int id)
     {

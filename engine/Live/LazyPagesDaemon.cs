@@ -205,7 +205,7 @@ public sealed class LazyPagesDaemon : IDisposable
         }
     }
 
-    private void Take((int Pid, UserFaultFd? Fd) process)
+    private void Take((int Pid, UserFaultFd? Fd, int PidHere) process)
     {
         if (process.Fd is not { } fd)
         {
@@ -214,13 +214,14 @@ public sealed class LazyPagesDaemon : IDisposable
         }
         // They come in any order; numbered as in the images, so that a guard knows whose is whose.
         int space = _memory.FindIndex(m => m.Pid == process.Pid);
-        _processes.Add(new ServedProcess(space, (uint)process.Pid, fd));
+        IReadOnlyList<PageRange> wiped = space < 0 ? [] : _images.WipedOnFork((uint)process.Pid);
+        _processes.Add(new ServedProcess(space, (uint)process.Pid, fd, ProcessView.Open(process.PidHere, wiped)));
         if (space < 0)
             throw new BadInputException($"{_images.Path}: no memory of process {process.Pid}, which the restorer handed over; expected one of {string.Join(", ", _memory.Select(m => m.Pid))}");
         if (_processes.Count(p => p.Space == space) > 1)
             throw new BadInputException($"the restorer handed process {process.Pid} over twice");
         _guard?.Entrust(space, fd);
-        Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}");
+        Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}, seen here as {process.PidHere}");
     }
 
     private void Start(CancellationToken cancel)

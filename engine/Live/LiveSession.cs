@@ -173,7 +173,7 @@ public sealed class LiveSession : IDisposable
             lane => opened < lanes.Length ? lanes[opened++] : Connect(server), null, _recorder, _clock)
         { Journal = _journal, OnForked = _guard.Entrust };
         _journal.Phase = CapturePhase.Serving;
-        _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd));
+        _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd, _target.OpenView()));
         _target.Resume();
     }
 

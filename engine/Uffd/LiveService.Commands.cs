@@ -23,7 +23,10 @@ public sealed partial class LiveService : IPageReceiver
     /// <param name="Range">What was asked for.</param>
     /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
     /// <param name="Buffer">Where they are then; else where those are kept that could not be installed at once, 0 when there were none.</param>
-    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer);
+    /// <param name="Space">Whose.</param>
+    /// <param name="IsWaitedFor">Whether a thread waits for the only page: no guard page can be there, for that would
+    /// have ended the wait.</param>
+    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer, int Space, bool IsWaitedFor);
 
     /// <summary>Gives an event to the fault service and carries out what comes back, and what comes back from that.</summary>
     private void Feed(in ServiceEvent e)
@@ -82,7 +85,8 @@ public sealed partial class LiveService : IPageReceiver
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
         bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
         nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
-        _requests[command.Request] = new Asked(command.Lane, command.Range, ahead, buffer);
+        _requests[command.Request] = new Asked(
+            command.Lane, command.Range, ahead, buffer, command.Space, command.Cause == Cause.Demand && command.Range.Count == 1);
         if (_openRequests == 0)
             Volatile.Write(ref _heard, _clock.Now.Nanoseconds);
         Volatile.Write(ref _openRequests, _openRequests + 1);
@@ -263,6 +267,8 @@ public sealed partial class LiveService : IPageReceiver
             _arriving = (tag, range);
         Instant now = _clock.Now;
         Volatile.Write(ref _heard, now.Nanoseconds);
+        if (!_requests[tag].IsWaitedFor)
+            DropGuarded(_requests[tag], range, now);
         Feed(new ServiceEvent(ServiceEventKind.Arrived, now, 0, range) { Request = tag });
         _arriving = (-1, default);
     }

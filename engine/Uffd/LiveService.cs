@@ -26,8 +26,12 @@ public readonly struct MonotonicClock(long origin)
     public Instant Now => new((long)((Stopwatch.GetTimestamp() - origin) * (1e9 / Stopwatch.Frequency)));
 }
 
-/// <summary>A process that is served: its number, what the page source knows it as, and its userfaultfd.</summary>
-public readonly record struct ServedProcess(int Space, uint SourcePid, UserFaultFd Fd);
+/// <summary>A process that is served.</summary>
+/// <param name="Space">The number of its address space.</param>
+/// <param name="SourcePid">What the page source knows it as.</param>
+/// <param name="Fd">Its userfaultfd.</param>
+/// <param name="View">What /proc shows of it; null: it is not known which process it is. Becomes the service's.</param>
+public readonly record struct ServedProcess(int Space, uint SourcePid, UserFaultFd Fd, ProcessView? View = null);
 
 /// <summary>
 /// Joins the fault service to the kernel and to the page source: one thread that waits for faults and pages, turns them
@@ -48,6 +52,7 @@ public sealed partial class LiveService : IDisposable
     private readonly ServiceLane?[] _lanes;
     private readonly BadInputException?[] _broken;
     private readonly List<Target> _targets = [];
+    private readonly ForkInspector _forks = new();
     private readonly Dictionary<int, int> _threadIndex = [];
     private readonly BufferPool _buffers = new();
     private readonly UffdMessage[] _messages = GC.AllocateArray<UffdMessage>(64, pinned: true);
@@ -139,7 +144,11 @@ public sealed partial class LiveService : IDisposable
     public void Start(params ReadOnlySpan<ServedProcess> targets)
     {
         foreach (ServedProcess target in targets)
+        {
             AddTarget(target, isOurs: false);
+            Know(_targets[^1].View);
+            Journal?.NoteProcess(target.Space, _targets[^1].View, []);
+        }
         _nextSpace = targets.Length;
         _thread.Start();
     }
@@ -154,6 +163,7 @@ public sealed partial class LiveService : IDisposable
         foreach (ServedProcess target in targets)
         {
             AddTarget(target, isOurs: target.Space != 0);
+            Know(_targets[^1].View);
             target.Fd.WakeAll();
         }
         _thread.Start();
@@ -164,6 +174,8 @@ public sealed partial class LiveService : IDisposable
     {
         Stop();
         var targets = _targets.Select(t => new ServedProcess(t.Space, _sourcePids[t.Space], t.Fd)).ToList();
+        foreach (Target target in _targets)
+            target.View.Dispose();
         _targets.Clear();
         return targets;
     }
@@ -375,36 +387,81 @@ public sealed partial class LiveService : IDisposable
             Span<UffdMessage> messages = Journal is null ? _messages : Journal.Begin(target.Space);
             count = target.Fd.Read(messages);
             more = count == messages.Length;
-            bool changed = false;
-            // What changes the memory counts before any fault of the same batch, which may be about changed memory.
+            int changes = 0, forks = 0;
             for (int i = 0; i < count; i++)
             {
-                if (messages[i].Event == UffdEvent.PageFault)
-                    continue;
-                HandleChange(target, messages[i]);
-                changed = true;
+                changes += messages[i].Event != UffdEvent.PageFault ? 1 : 0;
+                forks += messages[i].Event == UffdEvent.Fork ? 1 : 0;
+            }
+            // What changes the memory counts before any fault of the same batch, which may be about changed memory.
+            if (changes > 0)
+            {
+                Journal?.Keep(count);
+                HandleChanges(target, messages[..count], forks);
             }
             for (int i = 0; i < count; i++)
             {
                 if (messages[i].Event == UffdEvent.PageFault)
                     HandleFault(target, messages[i]);
             }
-            if (changed)
-                Journal?.Keep(count);
         }
         while (more);
     }
 
-    private void HandleChange(Target target, in UffdMessage message)
+    private void HandleChanges(Target target, ReadOnlySpan<UffdMessage> messages, int forks)
     {
-        bool forked = message.Event == UffdEvent.Fork;
-        int child = forked ? _nextSpace++ : 0;
-        UserFaultFd? fd = forked ? new UserFaultFd(message.ForkedFd) : null;
-        if (fd is not null)
-            OnForked?.Invoke(child, fd);
-        Feed(ChangeOf(message, target.Space, child, _clock.Now));
-        if (fd is not null)
-            AddTarget(new ServedProcess(child, _sourcePids[target.Space], fd), isOurs: true);
+        List<ServedProcess> children = [];
+        foreach (ref readonly UffdMessage message in messages)
+        {
+            if (message.Event == UffdEvent.PageFault)
+                continue;
+            int child = 0;
+            if (message.Event == UffdEvent.Fork)
+            {
+                child = _nextSpace++;
+                children.Add(new ServedProcess(child, _sourcePids[target.Space], new UserFaultFd(message.ForkedFd)));
+                OnForked?.Invoke(child, children[^1].Fd);
+            }
+            Feed(ChangeOf(message, target.Space, child, _clock.Now));
+            if (child != 0 && children.Count == forks)
+                TakeChildren(target, children);
+        }
+    }
+
+    /// <summary>Children are served once it is known, and written down, what their fork wiped: that is zero in them,
+    /// whatever their parent had.</summary>
+    private void TakeChildren(Target parent, List<ServedProcess> children)
+    {
+        if (_service.MapOf(parent.Space) is { LazyPages: 0, InFlightPages: 0 })
+        {
+            TakeComplete(children);
+            return;
+        }
+        IReadOnlyList<PageRange> before = parent.View.WipedOnFork;
+        IReadOnlyList<ForkInspector.Child> found = _forks.Inspect(parent.View, [.. children.Select(child => child.Fd)]);
+        if (!before.SequenceEqual(parent.View.WipedOnFork))
+            Journal?.NoteProcess(parent.Space, parent.View, []);
+        for (int i = 0; i < children.Count; i++)
+        {
+            Journal?.NoteProcess(children[i].Space, found[i].View, found[i].Wiped);
+            foreach (PageRange range in found[i].Wiped)
+                Feed(new ServiceEvent(ServiceEventKind.Removed, _clock.Now, children[i].Space, range));
+            AddTarget(children[i] with { View = found[i].View }, isOurs: true);
+        }
+    }
+
+    /// <summary>Children of a parent of which nothing is missing: they have all that is theirs, and no flags need be
+    /// read, which costs as much as the
+    /// fork itself. Whoever comes after us does not know that nothing was missing, and is told.</summary>
+    private void TakeComplete(List<ServedProcess> children)
+    {
+        PageRange everything = PageRange.Between(new PageNumber(1), PageNumber.Of(1ul << 56));
+        foreach (ServedProcess child in children)
+        {
+            ProcessView unseen = ProcessView.Open(0, []);
+            Journal?.NoteProcess(child.Space, unseen, [everything]);
+            AddTarget(child with { View = unseen }, isOurs: true);
+        }
     }
 
     /// <summary>What a message that is no fault means to the fault service.</summary>
@@ -449,7 +506,7 @@ public sealed partial class LiveService : IDisposable
         if (process.Space >= _sourcePids.Length)
             Array.Resize(ref _sourcePids, Math.Max(process.Space + 1, _sourcePids.Length * 2));
         _sourcePids[process.Space] = process.SourcePid;
-        _targets.Add(new Target(process.Space, process.Fd, isOurs));
+        _targets.Add(new Target(process.Space, process.Fd, process.View ?? ProcessView.Open(0), isOurs));
         CollectPolls();
     }
 
@@ -458,13 +515,19 @@ public sealed partial class LiveService : IDisposable
         var polls = new Native.PollFd[1 + _lanes.Length + _targets.Count];
         polls[0] = new() { fd = _wakeFd, events = Native.PollH.POLLIN };
         for (int lane = 0; lane < _lanes.Length; lane++)
+    private void Know(ProcessView view)
+    {
+        _forks.Know(view);
+        _forks.KnowChildren(view);
+    }
+
             polls[1 + lane] = new() { fd = _lanes[lane]?.PollHandle ?? -1, events = Native.PollH.POLLIN };
         for (int i = 0; i < _targets.Count; i++)
             polls[1 + _lanes.Length + i] = new() { fd = _targets[i].Fd.Fd, events = Native.PollH.POLLIN };
         _polls = polls;
     }
 
-    private sealed record Target(int Space, UserFaultFd Fd, bool IsOurs)
+    private sealed record Target(int Space, UserFaultFd Fd, ProcessView View, bool IsOurs)
     {
         /// <summary>Those that came to us in messages about forks are ours to close.</summary>
         public void Close()
@@ -474,3 +537,4 @@ public sealed partial class LiveService : IDisposable
         }
     }
 }
+            View.Dispose();
