@@ -41,6 +41,10 @@ public enum ServiceEventKind : byte
 
     /// <summary>Prefetch and background transfer may begin; before, a service that is held moves what is waited for and nothing else.</summary>
     Released = 12,
+
+    /// <summary>The pages in <c>Range</c> are to come before all that no thread waits for: the kernel itself touches
+    /// them and does not wait.</summary>
+    Needed = 13,
 }
 
 /// <summary>What the kernel said to an install. The numbers are part of the trace format.</summary>

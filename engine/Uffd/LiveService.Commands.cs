@@ -112,7 +112,7 @@ public sealed partial class LiveService : IPageReceiver
             return;
         }
         CopyOutcome outcome = target.Fd.Copy(command.Range.Start, SourceOf(command.Request, command.Source), command.Range.Count, out long done);
-        if (outcome == CopyOutcome.Again)
+        if (outcome == CopyOutcome.Again || (outcome == CopyOutcome.Gone && _service.IsHeld))
             Keep(command.Request, new PageRange(command.Source + done, command.Range.Count - done));
         FeedOutcomes(command, outcome, done);
     }
@@ -269,7 +269,12 @@ public sealed partial class LiveService : IPageReceiver
         Volatile.Write(ref _heard, now.Nanoseconds);
         if (!_requests[tag].IsWaitedFor)
             DropGuarded(_requests[tag], range, now);
+        bool shows = Needed is { IsWaiting: true };
+        if (shows)
+            ShowNeeded(Needed!, tag, range);
         Feed(new ServiceEvent(ServiceEventKind.Arrived, now, 0, range) { Request = tag });
         _arriving = (-1, default);
+        if (shows)
+            AskForNeeded(Needed!);
     }
 }

@@ -263,6 +263,8 @@ public sealed partial class LiveService : IDisposable
                 _connector.Want(0);
             }
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
+            if (Needed is not null)
+                AskForNeeded(Needed);
             while (!_stop)
                 Turn();
         }
@@ -297,8 +299,10 @@ public sealed partial class LiveService : IDisposable
             if (polled[1 + lane].revents != 0 || _broken[lane] is not null || _lanes[lane] is { HasArrivals: true })
                 Receive(lane);
         }
-        if (_service.WantsIdle || _service.BulkResumes <= _clock.Now)
+        if (_service.WantsIdle || _service.BulkResumes <= _clock.Now || _service.WaitsForAreas)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
+        if (Needed is { IsWaiting: false } && !NeededIsIn && !_service.LacksNeeded)
+            NeededIsIn = true;
         // Of who ended nothing is waited for: a server that is cut off does not send it.
         if (!_complete.IsSet && !_service.IsHeld && (_service.IsComplete || NobodyLeft))
             _complete.Set();
@@ -319,7 +323,8 @@ public sealed partial class LiveService : IDisposable
         // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
         Volatile.Write(ref _sleeps, 1);
         Interlocked.MemoryBarrier();
-        int ready = Poll(HasArrivals() ? 0 : Math.Min(LookAfterTargets, UntilBulkResumes()));
+        int patience = _service.WaitsForAreas ? 1 : LookAfterTargets;
+        int ready = Poll(HasArrivals() ? 0 : Math.Min(patience, UntilBulkResumes()));
         Volatile.Write(ref _sleeps, 0);
         return HasArrivals() ? Math.Max(1, ready) : ready;
     }
@@ -510,17 +515,17 @@ public sealed partial class LiveService : IDisposable
         CollectPolls();
     }
 
-    private void CollectPolls()
-    {
-        var polls = new Native.PollFd[1 + _lanes.Length + _targets.Count];
-        polls[0] = new() { fd = _wakeFd, events = Native.PollH.POLLIN };
-        for (int lane = 0; lane < _lanes.Length; lane++)
     private void Know(ProcessView view)
     {
         _forks.Know(view);
         _forks.KnowChildren(view);
     }
 
+    private void CollectPolls()
+    {
+        var polls = new Native.PollFd[1 + _lanes.Length + _targets.Count];
+        polls[0] = new() { fd = _wakeFd, events = Native.PollH.POLLIN };
+        for (int lane = 0; lane < _lanes.Length; lane++)
             polls[1 + lane] = new() { fd = _lanes[lane]?.PollHandle ?? -1, events = Native.PollH.POLLIN };
         for (int i = 0; i < _targets.Count; i++)
             polls[1 + _lanes.Length + i] = new() { fd = _targets[i].Fd.Fd, events = Native.PollH.POLLIN };
@@ -532,9 +537,9 @@ public sealed partial class LiveService : IDisposable
         /// <summary>Those that came to us in messages about forks are ours to close.</summary>
         public void Close()
         {
+            View.Dispose();
             if (IsOurs)
                 Fd.Dispose();
         }
     }
 }
-            View.Dispose();
