@@ -13,6 +13,9 @@ public sealed partial class FaultService
     private int _slotEnd;
     private (int Slot, PageRange Dump)[] _retries = new (int, PageRange)[8];
     private int _retryCount;
+
+    // What was needed when it was asked for, to be asked for again when a lane is lost. Few, and only at the beginning.
+    private readonly List<(AddressSpace Space, long Index)> _needed = [];
     private readonly long[] _inFlightPages = new long[3];
     private bool _backgroundMayAsk;
     private bool _backgroundWaits;
@@ -264,7 +267,8 @@ public sealed partial class FaultService
 
     private void OnNotInstalled(int id, ref RequestSlot slot, long index, PageRange dump, in ServiceEvent e)
     {
-        if (e.Outcome == InstallOutcome.Again)
+        // While a restorer is at work, an area that is not there is one that it has not registered yet.
+        if (e.Outcome == InstallOutcome.Again || (e.Outcome == InstallOutcome.Gone && _held))
         {
             AddRetry(id, dump);
             return;
@@ -355,8 +359,37 @@ public sealed partial class FaultService
         Close(id, ref _slots[id], _slots[id].Open);
     }
 
+    /// <summary>Asks for pages as if a thread waited for each of them.</summary>
+    private void OnNeeded(AddressSpace space, PageRange run)
+    {
+        for (PageNumber page = run.Start; page < run.End; page += 1)
+        {
+            if (!space.TryIndex(page, out long index, out PageNumber dump) || space.Map[index] != PageState.Lazy)
+                continue;
+            _needed.Add((space, index));
+            RequestDemand(space, index, dump);
+        }
+    }
+
+    /// <summary>Whether pages that are needed first are not in yet.</summary>
+    public bool LacksNeeded
+    {
+        get
+        {
+            _needed.RemoveAll(static needed =>
+                !needed.Space.IsAlive || needed.Space.Map[needed.Index] is not (PageState.Lazy or PageState.InFlight));
+            return _needed.Count > 0;
+        }
+    }
+
     private void RequestPending()
     {
+        _ = LacksNeeded;
+        foreach ((AddressSpace space, long index) in _needed)
+        {
+            if (space.Map[index] == PageState.Lazy)
+                RequestDemand(space, index, space.Map.PageAt(index));
+        }
         for (int i = 0; i < _pendingCount; i++)
         {
             (AddressSpace space, long index) = (Space(_pending[i].Space), AddressSpace.IndexAt(_pending[i].Place));
@@ -376,6 +409,10 @@ public sealed partial class FaultService
         }
         _sharedLane = _adapts && LaneUp(Cause.Background) >= 0 && LaneUp(Cause.Background) == LaneUp(Cause.Demand);
     }
+
+    /// <summary>Where the first pages of a range (by dump address) of an address space are at run time, as many as
+    /// stayed together.</summary>
+    public PageRange RunOf(int space, PageRange dump) => Space(space).Remaps.ToRun(dump);
 
     /// <summary>The request that a page is in flight with, so that it can be hurried when it has come already.</summary>
     /// <param name="spaceId">The address space.</param>

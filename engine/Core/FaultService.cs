@@ -80,7 +80,11 @@ public sealed partial class FaultService
     public PageMap? MapOf(int space) => Find(space)?.Map;
 
     /// <summary>Whether an Idle event could have any effect now.</summary>
-    public bool WantsIdle => _retryCount > 0 || (_backgroundMayAsk && !_held && !IsExcluded);
+    public bool WantsIdle => !_held && (_retryCount > 0 || (_backgroundMayAsk && !IsExcluded));
+
+    /// <summary>Whether pages wait for their areas to be registered: an Idle event tries again, and should come every
+    /// millisecond or so.</summary>
+    public bool WaitsForAreas => _held && _retryCount > 0;
 
     /// <summary>Whether the background has to wait until nothing is in flight.</summary>
     private bool IsExcluded => _openRequests > _delayedRequests && _transfer.ExclusiveBackground;
@@ -103,6 +107,13 @@ public sealed partial class FaultService
         _spaces.Add(space);
         _hasBackground |= space.HasProposals;
         _backgroundMayAsk |= _hasBackground;
+    }
+
+    /// <summary>The areas are there now: what waited for them goes in first of all.</summary>
+    private void OnReleased()
+    {
+        (_held, _released) = (false, _now);
+        Retry();
     }
 
     /// <summary>All is moved, also where the policy proposes nothing.</summary>
@@ -143,8 +154,9 @@ public sealed partial class FaultService
             case ServiceEventKind.LaneUp: OnLaneUp(e.Lane); break;
             case ServiceEventKind.LaneDown: OnLaneDown(e.Lane); break;
             case ServiceEventKind.Drain: OnDrain(); break;
-            case ServiceEventKind.Released: (_held, _released) = (false, _now); break;
+            case ServiceEventKind.Released: OnReleased(); break;
             case ServiceEventKind.Delayed: OnDelayed(e.Request); break;
+            case ServiceEventKind.Needed: OnNeeded(Space(e.Space), e.Range); break;
             default: throw new InvalidOperationException($"unknown event {e.Kind}");
         }
     }

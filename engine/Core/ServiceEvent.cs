@@ -44,6 +44,10 @@ public enum ServiceEventKind : byte
 
     /// <summary>The source cannot give what is left of <c>Request</c> now. The request stays open, and no longer counts as in flight.</summary>
     Delayed = 13,
+
+    /// <summary>The pages in <c>Range</c> are to come before all that no thread waits for: the kernel itself touches
+    /// them and does not wait.</summary>
+    Needed = 14,
 }
 
 /// <summary>What the kernel said to an install. The numbers are part of the trace format.</summary>

@@ -65,6 +65,8 @@ public sealed class LazyPagesDaemon : IDisposable
     private MonotonicClock _clock;
     private Guard? _guard;
     private ChangeJournal? _journal;
+    private ExitPages? _needed;
+    private bool _saidNeeded;
 
     // The processes run, and memory of theirs may be away.
     private bool _owes;
@@ -128,6 +130,12 @@ public sealed class LazyPagesDaemon : IDisposable
         Start(cancel);
         AwaitFinished(cancel);
         Log(3, $"restore finished after {_clock.Now - Instant.Zero}; {ResidentPages} of {TotalPages} pages are in");
+        SayNeeded();
+        if (!_live!.NeededIsIn)
+        {
+            Log(2, $"not all of the {_needed!.Count} pages that the kernel itself needs when a thread ends are in: "
+                + "who waits for a thread that ends before they are may wait for ever");
+        }
         _owes = true;
         if (_journal is not null)
             _journal.Phase = CapturePhase.Serving;
@@ -256,7 +264,7 @@ public sealed class LazyPagesDaemon : IDisposable
         }
     }
 
-    private void Take((int Pid, UserFaultFd? Fd) process)
+    private void Take((int Pid, UserFaultFd? Fd, int PidHere) process)
     {
         if (process.Fd is not { } fd)
         {
@@ -265,14 +273,15 @@ public sealed class LazyPagesDaemon : IDisposable
         }
         // They come in any order; numbered as in the images, so that a guard knows whose is whose.
         int space = _memory.FindIndex(m => m.Pid == process.Pid);
-        _processes.Add(new ServedProcess(space, (uint)process.Pid, fd));
+        IReadOnlyList<PageRange> wiped = space < 0 ? [] : _images.WipedOnFork((uint)process.Pid);
+        _processes.Add(new ServedProcess(space, (uint)process.Pid, fd, ProcessView.Open(process.PidHere, wiped)));
         if (space < 0)
             throw new BadInputException($"{_images.Path}: no memory of process {process.Pid}, which the restorer handed over; expected one of {string.Join(", ", _memory.Select(m => m.Pid))}");
         if (_processes.Count(p => p.Space == space) > 1)
             throw new BadInputException($"the restorer handed process {process.Pid} over twice");
         if (_guard?.EntrustProcess(space, fd) == false)
             throw new BadInputException($"the guard does not take the userfaultfd of process {process.Pid}");
-        Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}");
+        Log(4, $"process {process.Pid}: userfaultfd {fd.Fd}, seen here as {process.PidHere}");
     }
 
     private void Start(CancellationToken cancel)
@@ -300,8 +309,43 @@ public sealed class LazyPagesDaemon : IDisposable
         }
         _live = new LiveService(
             service, TotalPages > 0 ? transfer.Lanes : 0, ConnectLane, _options.Connect is null ? _images : null, _recorder, _clock, HasBulkThreads)
-        { Journal = _journal, DrainsWithFirst = false, OnForked = _guard is { } guard ? guard.Entrust : null };
+        {
+            Journal = _journal,
+            DrainsWithFirst = false,
+            OnForked = _guard is { } guard ? guard.Entrust : null,
+            Needed = _needed = new ExitPages(_processes.SelectMany(ThreadsOf), ReadHere),
+        };
         _live.Start([.. _processes]);
+    }
+
+    /// <summary>What the kernel touches when threads of a process end.</summary>
+    private IEnumerable<ThreadExit> ThreadsOf(ServedProcess process)
+    {
+        // As the kernel has it in a 64-bit process; a 32-bit one has another list.
+        const uint RobustListBytes = 24;
+        foreach (uint thread in _images.Processes.First(p => p.Pid == process.SourcePid).Threads)
+        {
+            // Images of ours have it for the first thread only.
+            if (!_images.HasCore(thread))
+                continue;
+            CoreEntry core = _images.Core(thread);
+            ThreadCoreEntry? own = core.ThreadCore;
+            yield return new ThreadExit(
+                process.Space, core.ThreadInfo?.ClearTidAddr ?? 0,
+                own?.FutexRlaLen == RobustListBytes ? own.FutexRla : 0,
+                own?.RseqEntry?.RseqAbiPointer ?? 0, own?.RseqEntry?.RseqAbiSize ?? 0);
+        }
+    }
+
+    /// <summary>A page that is not served lazily; null when it is not in the images.</summary>
+    private byte[]? ReadHere(int space, PageNumber page)
+    {
+        uint pid = _memory[space].Pid;
+        if (_images.Available(pid, PageRange.Single(page)) == 0)
+            return null;
+        byte[] content = new byte[PageNumber.Size];
+        _images.ReadPages(pid, PageRange.Single(page), content);
+        return content;
     }
 
     /// <summary>A server may come up a little later than the daemon; later there is something to lose, and no limit.</summary>
@@ -342,6 +386,7 @@ public sealed class LazyPagesDaemon : IDisposable
     /// <summary>As long as the processes do not run, a restore that cannot be served fails, and CRIU takes them away.</summary>
     private void EnsureServing()
     {
+        SayNeeded();
         if (_live!.Failure is { } failure)
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
         if (_live.ServerAway > ConnectPatience)
@@ -399,6 +444,14 @@ public sealed class LazyPagesDaemon : IDisposable
     {
         if (_journal is not null)
             _journal.Phase = CapturePhase.Ended;
+    }
+
+    private void SayNeeded()
+    {
+        if (_saidNeeded || !_live!.NeededIsIn)
+            return;
+        _saidNeeded = true;
+        Log(4, $"the pages that the kernel itself needs when a thread ends are in ({_needed!.Count})");
     }
 
     private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)

@@ -193,7 +193,7 @@ public sealed class LiveSession : IDisposable
             lane => opened < lanes.Length ? lanes[opened++] : Connect(), Server is null ? _images : null, _recorder, _clock)
         { Journal = _journal, OnForked = _guard.Entrust };
         _journal.Phase = CapturePhase.Serving;
-        _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd));
+        _live.Start(new ServedProcess(0, (uint)_target.Info.Pid, _target.Fd, _target.OpenView()));
         _target.Resume();
     }
 

@@ -15,6 +15,11 @@ internal sealed class SecondService
     public static readonly TransferOptions Transfer = new() { Lanes = 1, MaxInFlight = 4 << 20, MaxRequest = 1 << 20 };
 
     private readonly List<uint> _pids;
+    private readonly Dictionary<int, JournaledProcess> _known;
+
+    // Children whose fork was the last that the first one heard of: what was wiped in them it had no time to write
+    // down.
+    private readonly List<(int Parent, int Child)> _unsettled = [];
 
     /// <summary>Takes the processes as the first one had them, in the same order, and then what they did.</summary>
     public SecondService(IEnumerable<(uint Pid, MemoryImage Image)> processes, ChangeJournal journal, bool namesThreads)
@@ -30,11 +35,16 @@ internal sealed class SecondService
             _pids.Add(pid);
         }
         Processes = _pids.Count;
+        _known = journal.ReadProcesses();
         foreach ((int space, UffdMessage message) in journal.ReadChanges())
         {
             int child = _pids.Count;
             if (message.Event == UffdEvent.Fork)
+            {
                 _pids.Add(_pids[space]);
+                if (!_known.ContainsKey(child))
+                    _unsettled.Add((space, child));
+            }
             Service.Handle(LiveService.ChangeOf(message, space, child, default));
         }
     }
@@ -54,9 +64,37 @@ internal sealed class SecondService
     /// <summary>What was saved, ready to be served. Those of which nothing was saved are no more.</summary>
     public List<ServedProcess> Served(IReadOnlyDictionary<int, UserFaultFd> saved)
     {
+        Dictionary<int, ProcessView> views = _known.ToDictionary(known => known.Key, known => known.Value.Open());
+        Settle(saved, views);
         foreach (int lost in Enumerable.Range(0, Spaces).Where(space => !saved.ContainsKey(space)))
             Service.Handle(new ServiceEvent(ServiceEventKind.Exited, default, lost, default));
-        return [.. saved.OrderBy(s => s.Key).Where(s => s.Key < Spaces).Select(s => new ServedProcess(s.Key, _pids[s.Key], s.Value))];
+        return
+        [
+            .. saved.OrderBy(s => s.Key).Where(s => s.Key < Spaces)
+                .Select(s => new ServedProcess(s.Key, _pids[s.Key], s.Value, views.GetValueOrDefault(s.Key))),
+        ];
+    }
+
+    /// <summary>Finds out what was wiped in children that were forked the moment before, as the first service would
+    /// have.</summary>
+    private void Settle(IReadOnlyDictionary<int, UserFaultFd> saved, Dictionary<int, ProcessView> views)
+    {
+        var forks = new ForkInspector();
+        foreach (ProcessView view in views.Values)
+            forks.Know(view);
+        foreach (IGrouping<int, (int Parent, int Child)> group in _unsettled.GroupBy(fork => fork.Parent))
+        {
+            List<int> children = [.. group.Select(fork => fork.Child).Where(saved.ContainsKey)];
+            if (children.Count == 0 || !views.TryGetValue(group.Key, out ProcessView? parent))
+                continue;
+            IReadOnlyList<ForkInspector.Child> found = forks.Inspect(parent, [.. children.Select(child => saved[child])]);
+            for (int i = 0; i < children.Count; i++)
+            {
+                views[children[i]] = found[i].View;
+                foreach (PageRange range in found[i].Wiped)
+                    Service.Handle(new ServiceEvent(ServiceEventKind.Removed, default, children[i], range));
+            }
+        }
     }
 
     /// <summary>Sees and says nothing.</summary>

@@ -7,7 +7,7 @@ internal sealed class EventCodec : IBlockCodec<ServiceEvent>
 {
     private enum Field { Kind = 1, Time, Space, Start, Count, Thread, How, Woken, Lane, Request, Destination, Other }
 
-    private const ServiceEventKind LastKind = ServiceEventKind.Delayed;
+    private const ServiceEventKind LastKind = ServiceEventKind.Needed;
     private const InstallOutcome LastOutcome = InstallOutcome.ProcessGone;
 
     public BlockKind Kind => BlockKind.Events;

@@ -54,6 +54,11 @@ public sealed unsafe class ChangeJournal : IDisposable
     // No message of the kernel has this number. The slot before each batch: whose it is.
     private const byte BatchMark = 1;
 
+    // Notes of our own: which process an address space belongs to, an area of it that fork wipes, and that all is
+    // written down which its own
+    // fork wiped in it.
+    private const byte ProcessNote = 2, WipedNote = 3, SettledNote = 4, FirstOfKernel = (byte)UffdEvent.PageFault;
+
     [StructLayout(LayoutKind.Sequential)]
     private struct Header
     {
@@ -263,10 +268,65 @@ public sealed unsafe class ChangeJournal : IDisposable
     /// <summary>The first <paramref name="messages"/> of the batch are kept: the next one goes behind them.</summary>
     public void Keep(int messages) => _tail += 1 + messages;
 
-    /// <summary>All changes, in order, with the address space that each is about: 0, or the n-th that a Fork made, from 1 on.</summary>
-    public List<(int Space, UffdMessage Message)> ReadChanges()
+    /// <summary>Writes down changes that the kernel tells nobody about: pages of an address space that are
+    /// dropped.</summary>
+    public void NoteDropped(int space, IReadOnlyList<PageRange> pages) => Append(space, [.. pages.Select(UffdMessage.Removed)]);
+
+    /// <summary>Writes down what is known of an address space: which process it belongs to, and what a fork
+    /// wipes.</summary>
+    /// <param name="space">Its number.</param>
+    /// <param name="view">The process.</param>
+    /// <param name="dropped">What its own fork wiped in it; none for one that was not forked.</param>
+    public void NoteProcess(int space, ProcessView view, IReadOnlyList<PageRange> dropped) => Append(space,
+    [
+        .. dropped.Select(UffdMessage.Removed),
+        new UffdMessage(ProcessNote, (ulong)view.Pid, (ulong)view.StartTime),
+        .. view.WipedOnFork.Select(range => new UffdMessage(WipedNote, range.Start.Address, range.End.Address)),
+        new UffdMessage(SettledNote, 0, 0),
+    ]);
+
+    private void Append(int space, ReadOnlySpan<UffdMessage> messages)
     {
-        List<(int, UffdMessage)> changes = [];
+        while (messages.Length > 0)
+        {
+            Span<UffdMessage> batch = Begin(space);
+            int count = Math.Min(batch.Length, messages.Length);
+            // In this order, whatever the moment of our death: what says that all is written down comes last.
+            for (int i = 0; i < count; i++)
+            {
+                batch[i] = messages[i];
+                Interlocked.MemoryBarrier();
+            }
+            Keep(count);
+            messages = messages[count..];
+        }
+    }
+
+    /// <summary>What is known of the address spaces whose processes were written down.</summary>
+    public Dictionary<int, JournaledProcess> ReadProcesses()
+    {
+        Dictionary<int, JournaledProcess> processes = [];
+        Dictionary<int, (int Pid, long StartTime, List<PageRange> Wiped)> open = [];
+        foreach ((int space, UffdMessage note) in ReadAll().Where(entry => (byte)entry.Message.Event < FirstOfKernel))
+        {
+            (ulong first, ulong second) = note.Numbers;
+            if ((byte)note.Event == ProcessNote)
+                open[space] = ((int)first, (long)second, []);
+            else if ((byte)note.Event == WipedNote && open.TryGetValue(space, out var process))
+                process.Wiped.Add(PageRange.Between(PageNumber.Of(first), PageNumber.Of(second)));
+            else if ((byte)note.Event == SettledNote && open.TryGetValue(space, out process))
+                processes[space] = new JournaledProcess(process.Pid, process.StartTime, process.Wiped);
+        }
+        return processes;
+    }
+
+    /// <summary>All changes, in order, with the address space that each is about: 0, or the n-th that a Fork made, from 1 on.</summary>
+    public List<(int Space, UffdMessage Message)> ReadChanges() =>
+        [.. ReadAll().Where(entry => (byte)entry.Message.Event >= FirstOfKernel)];
+
+    private List<(int Space, UffdMessage Message)> ReadAll()
+    {
+        List<(int Space, UffdMessage Message)> changes = [];
         for (int file = 0; file < _files.Count; file++)
         {
             int space = 0;

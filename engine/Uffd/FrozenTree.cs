@@ -58,16 +58,13 @@ public sealed class FrozenTree : IPageSource, IDisposable
             throw;
         }
         uint self = _processes.Last().Key;
-        foreach (int child in ProcessInfo.ThreadIds(pid).SelectMany(tid => Children(pid, tid)))
+        foreach (int child in ProcessInfo.ThreadIds(pid).SelectMany(tid => ProcessInfo.Children(pid, tid)))
         {
             // A zombie has no memory.
             if (ProcessInfo.ThreadState(child, child) is not (null or 'Z' or 'X'))
                 Add(child, self);
         }
     }
-
-    private static IEnumerable<int> Children(int pid, int tid) =>
-        (ProcessInfo.ReadText($"/proc/{pid}/task/{tid}/children") ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse);
 
     /// <summary>
     /// Serves what images call lazy: those that <c>criu dump --lazy-pages</c> left behind, for example, with the processes stopped.

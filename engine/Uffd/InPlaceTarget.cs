@@ -326,6 +326,9 @@ public sealed class InPlaceTarget : IDisposable
             throw new BadInputException($"process {Info.Pid} ({Info.Name}): has no memory of the selected kind that can be registered; private anonymous memory is expected");
     }
 
+    /// <summary>What /proc shows of it, for whoever serves it. To be called before <see cref="Resume"/>.</summary>
+    public ProcessView OpenView() => ProcessView.Open(Info.Pid, _mappings.Where(m => m.Has("wf")).Select(m => m.Range));
+
     /// <summary>Lets the process run; nobody traces it any more.</summary>
     public void Resume()
     {

@@ -24,8 +24,11 @@ public sealed partial class LiveService : IPageReceiver
     /// <param name="Ahead">Whether its pages come in ahead of being told of.</param>
     /// <param name="Buffer">Where they are then; else where those are kept that could not be installed at once, 0 when there were none.</param>
     /// <param name="Space">Whose pages.</param>
+    /// <param name="IsWaitedFor">Whether a thread waits for the only page: no guard page can be there, for that would
+    /// have ended the wait.</param>
     /// <param name="IsDelayed">Whether the source cannot give them now.</param>
-    private readonly record struct Asked(int Lane, PageRange Range, bool Ahead, nint Buffer, int Space, bool IsDelayed = false);
+    private readonly record struct Asked(
+        int Lane, PageRange Range, bool Ahead, nint Buffer, int Space, bool IsWaitedFor, bool IsDelayed = false);
 
     /// <summary>Gives an event to the fault service and carries out what comes back, and what comes back from that.</summary>
     private void Feed(in ServiceEvent e)
@@ -85,7 +88,8 @@ public sealed partial class LiveService : IPageReceiver
             Array.Resize(ref _requests, Math.Max(command.Request + 1, _requests.Length * 2));
         bool ahead = _lanes[command.Lane] is { ReceivesAhead: true };
         nint buffer = ahead ? _buffers.Rent(command.Range.Count) : 0;
-        _requests[command.Request] = new Asked(command.Lane, command.Range, ahead, buffer, command.Space);
+        _requests[command.Request] = new Asked(
+            command.Lane, command.Range, ahead, buffer, command.Space, command.Cause == Cause.Demand && command.Range.Count == 1);
         if (_openRequests == 0)
             Volatile.Write(ref _heard, _clock.Now.Nanoseconds);
         Volatile.Write(ref _openRequests, _openRequests + 1);
@@ -111,7 +115,7 @@ public sealed partial class LiveService : IPageReceiver
             return;
         }
         CopyOutcome outcome = target.Fd.Copy(command.Range.Start, SourceOf(command.Request, command.Source), command.Range.Count, out long done);
-        if (outcome == CopyOutcome.Again)
+        if (outcome == CopyOutcome.Again || (outcome == CopyOutcome.Gone && _service.IsHeld))
             Keep(command.Request, new PageRange(command.Source + done, command.Range.Count - done));
         FeedOutcomes(command, outcome, done);
     }
@@ -293,7 +297,14 @@ public sealed partial class LiveService : IPageReceiver
             _arriving = (tag, range);
         Instant now = _clock.Now;
         Volatile.Write(ref _heard, now.Nanoseconds);
+        if (!_requests[tag].IsWaitedFor)
+            DropGuarded(_requests[tag], range, now);
+        bool shows = Needed is { IsWaiting: true };
+        if (shows)
+            ShowNeeded(Needed!, tag, range);
         Feed(new ServiceEvent(ServiceEventKind.Arrived, now, 0, range) { Request = tag });
         _arriving = (-1, default);
+        if (shows)
+            AskForNeeded(Needed!);
     }
 }

@@ -26,8 +26,12 @@ public readonly struct MonotonicClock(long origin)
     public Instant Now => new((long)((Stopwatch.GetTimestamp() - origin) * (1e9 / Stopwatch.Frequency)));
 }
 
-/// <summary>A process that is served: its number, what the page source knows it as, and its userfaultfd.</summary>
-public readonly record struct ServedProcess(int Space, uint SourcePid, UserFaultFd Fd);
+/// <summary>A process that is served.</summary>
+/// <param name="Space">The number of its address space.</param>
+/// <param name="SourcePid">What the page source knows it as.</param>
+/// <param name="Fd">Its userfaultfd.</param>
+/// <param name="View">What /proc shows of it; null: it is not known which process it is. Becomes the service's.</param>
+public readonly record struct ServedProcess(int Space, uint SourcePid, UserFaultFd Fd, ProcessView? View = null);
 
 /// <summary>
 /// Joins the fault service to the kernel and to the page source: one thread that waits for faults and pages, turns them
@@ -147,7 +151,11 @@ public sealed partial class LiveService : IDisposable
     public void Start(params ReadOnlySpan<ServedProcess> targets)
     {
         foreach (ServedProcess target in targets)
+        {
             AddTarget(target, isOurs: false);
+            Know(_targets[^1].View);
+            Journal?.NoteProcess(target.Space, _targets[^1].View, []);
+        }
         _nextSpace = targets.Length;
         _thread.Start();
     }
@@ -162,6 +170,7 @@ public sealed partial class LiveService : IDisposable
         foreach (ServedProcess target in targets)
         {
             AddTarget(target, isOurs: target.Space != 0);
+            Know(_targets[^1].View);
             target.Fd.WakeAll();
         }
         _thread.Start();
@@ -172,6 +181,8 @@ public sealed partial class LiveService : IDisposable
     {
         Stop();
         var targets = _targets.Select(t => new ServedProcess(t.Space, _sourcePids[t.Space], t.Fd)).ToList();
+        foreach (Target target in _targets)
+            target.View.Dispose();
         _targets.Clear();
         return targets;
     }
@@ -259,6 +270,8 @@ public sealed partial class LiveService : IDisposable
                 _connector.Want(0);
             }
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
+            if (Needed is not null)
+                AskForNeeded(Needed);
             while (!_stop)
                 Turn();
         }
@@ -293,8 +306,10 @@ public sealed partial class LiveService : IDisposable
             if (polled[1 + lane].revents != 0 || _broken[lane] is not null || _lanes[lane] is { HasArrivals: true })
                 Receive(lane);
         }
-        if (_service.WantsIdle || _service.BulkResumes <= _clock.Now)
+        if (_service.WantsIdle || _service.BulkResumes <= _clock.Now || _service.WaitsForAreas)
             Feed(new ServiceEvent(ServiceEventKind.Idle, _clock.Now, 0, default));
+        if (Needed is { IsWaiting: false } && !NeededIsIn && !_service.LacksNeeded)
+            NeededIsIn = true;
         // Of who ended nothing is waited for: a server that is cut off does not send it.
         if (!_complete.IsSet && !_service.IsHeld && (_service.IsComplete || NobodyLeft))
             _complete.Set();
@@ -315,7 +330,8 @@ public sealed partial class LiveService : IDisposable
         // The flag is up before the rings are looked at for the last time, and the other side looks at the flag after it wrote.
         Volatile.Write(ref _sleeps, 1);
         Interlocked.MemoryBarrier();
-        int ready = Poll(HasArrivals() ? 0 : Math.Min(LookAfterTargets, UntilBulkResumes()));
+        int patience = _service.WaitsForAreas ? 1 : LookAfterTargets;
+        int ready = Poll(HasArrivals() ? 0 : Math.Min(patience, UntilBulkResumes()));
         Volatile.Write(ref _sleeps, 0);
         return HasArrivals() ? Math.Max(1, ready) : ready;
     }
@@ -383,51 +399,26 @@ public sealed partial class LiveService : IDisposable
             Span<UffdMessage> messages = Journal is null ? _messages : Journal.Begin(target.Space);
             count = target.Fd.Read(messages);
             more = count == messages.Length;
-            bool changed = false;
-            // What changes the memory counts before any fault of the same batch, which may be about changed memory.
+            int changes = 0, forks = 0;
             for (int i = 0; i < count; i++)
             {
-                if (messages[i].Event == UffdEvent.PageFault)
-                    continue;
-                HandleChange(target, messages[i]);
-                changed = true;
+                changes += messages[i].Event != UffdEvent.PageFault ? 1 : 0;
+                forks += messages[i].Event == UffdEvent.Fork ? 1 : 0;
+            }
+            // What changes the memory counts before any fault of the same batch, which may be about changed memory.
+            if (changes > 0)
+            {
+                Journal?.Keep(count);
+                HandleChanges(target, messages[..count], forks);
             }
             for (int i = 0; i < count; i++)
             {
                 if (messages[i].Event == UffdEvent.PageFault)
                     HandleFault(target, messages[i]);
             }
-            if (changed)
-                Journal?.Keep(count);
         }
         while (more);
     }
-
-    private void HandleChange(Target target, in UffdMessage message)
-    {
-        bool forked = message.Event == UffdEvent.Fork;
-        int child = forked ? _nextSpace++ : 0;
-        UserFaultFd? fd = forked ? new UserFaultFd(message.ForkedFd) : null;
-        if (fd is not null)
-            OnForked?.Invoke(child, fd);
-        Feed(ChangeOf(message, target.Space, child, _clock.Now));
-        if (fd is not null)
-            AddTarget(new ServedProcess(child, _sourcePids[target.Space], fd), isOurs: true);
-    }
-
-    /// <summary>What a message that is no fault means to the fault service.</summary>
-    /// <param name="message">The message.</param>
-    /// <param name="space">Whose it is.</param>
-    /// <param name="child">Fork: the number of the new address space; they are numbered on in the order of their forks.</param>
-    /// <param name="now">The event's time.</param>
-    public static ServiceEvent ChangeOf(in UffdMessage message, int space, int child, Instant now) => message.Event switch
-    {
-        UffdEvent.Remove => new ServiceEvent(ServiceEventKind.Removed, now, space, message.Range),
-        UffdEvent.Unmap => new ServiceEvent(ServiceEventKind.Unmapped, now, space, message.Range),
-        UffdEvent.Remap => new ServiceEvent(ServiceEventKind.Remapped, now, space, message.From) { Destination = message.To.Start },
-        UffdEvent.Fork => new ServiceEvent(ServiceEventKind.Forked, now, space, default) { Other = child },
-        _ => throw new InvalidOperationException($"message {message.Event} is no change"),
-    };
 
     /// <summary>Whether no fault came for a while, and none is expected at once.</summary>
     private bool IsQuiet => _woken - _lastFault > Quiet;
@@ -457,7 +448,7 @@ public sealed partial class LiveService : IDisposable
         if (process.Space >= _sourcePids.Length)
             Array.Resize(ref _sourcePids, Math.Max(process.Space + 1, _sourcePids.Length * 2));
         _sourcePids[process.Space] = process.SourcePid;
-        _targets.Add(new Target(process.Space, process.Fd, isOurs));
+        _targets.Add(new Target(process.Space, process.Fd, process.View ?? ProcessView.Open(0), isOurs));
         CollectPolls();
     }
 
@@ -472,11 +463,12 @@ public sealed partial class LiveService : IDisposable
         _polls = polls;
     }
 
-    private sealed record Target(int Space, UserFaultFd Fd, bool IsOurs)
+    private sealed record Target(int Space, UserFaultFd Fd, ProcessView View, bool IsOurs)
     {
         /// <summary>Those that came to us in messages about forks are ours to close.</summary>
         public void Close()
         {
+            View.Dispose();
             if (IsOurs)
                 Fd.Dispose();
         }

@@ -102,6 +102,10 @@ public sealed record ProcessInfo
         }
     }
 
+    /// <summary>The processes that a thread forked and that still are its children; none when it is gone.</summary>
+    internal static IEnumerable<int> Children(int pid, int tid) =>
+        (ReadText($"/proc/{pid}/task/{tid}/children") ?? "").Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse);
+
     /// <summary>The state letter of one thread, or null when it is gone.</summary>
     internal static char? ThreadState(int pid, int tid) =>
         ReadText($"/proc/{pid}/task/{tid}/stat") is { } stat && stat.LastIndexOf(')') is var i and > 0 ? stat[i + 2] : null;

@@ -33,6 +33,7 @@ public sealed class RestoreSocket : IDisposable
         try
         {
             File.Delete(path);
+            AskForSenders(listener);
             listener.Bind(new UnixDomainSocketEndPoint(path));
             listener.Listen(10);
             return new RestoreSocket(listener, fd);
@@ -51,26 +52,40 @@ public sealed class RestoreSocket : IDisposable
     {
         Await(_listener, cancel);
         _restorer = _listener.Accept();
+        AskForSenders(_restorer);
         _listener.Dispose();
     }
 
+    /// <summary>From now on the kernel says with each message which process sent it. Newer kernels take the word of the
+    /// listener for what comes
+    /// over its connections; older ones add it by themselves to what was sent before the connection was
+    /// accepted.</summary>
+    private static unsafe void AskForSenders(Socket socket)
+    {
+        int on = 1;
+        int fd = (int)socket.SafeHandle.DangerousGetHandle();
+        _ = Native.SetSockOpt(fd, Native.Socket.SOL_SOCKET, Native.Socket.SO_PASSCRED, &on, sizeof(int));
+    }
+
     /// <summary>Takes over the next process.</summary>
-    /// <returns>Its pid, as in the images, and its userfaultfd, whose features and areas the restorer sees to; null for a zombie, which has no
-    /// memory.</returns>
+    /// <returns>Its pid, as in the images, its userfaultfd, whose features and areas the restorer sees to (null for a
+    /// zombie, which has no
+    /// memory), and its pid as this program sees it: each process sends its own. That is 0 when it is in no pid
+    /// namespace below ours.</returns>
     /// <exception cref="BadInputException">The restorer gave up, or speaks another language.</exception>
-    public unsafe (int Pid, UserFaultFd? Fd) ReceiveProcess(CancellationToken cancel)
+    public unsafe (int Pid, UserFaultFd? Fd, int PidHere) ReceiveProcess(CancellationToken cancel)
     {
         int pid;
         ReadExactly(&pid, sizeof(int), null, "a process", cancel);
         if (pid == 0)
             throw new BadInputException("the restorer named process 0; expected a pid, or a negative one for a zombie");
         if (pid < 0)
-            return (-pid, null);
+            return (-pid, null, 0);
         // Exactly one byte: what follows belongs to the next process.
         byte data;
-        int fd = -1;
-        ReadExactly(&data, 1, &fd, $"the userfaultfd of process {pid}", cancel);
-        return fd >= 0 ? (pid, new UserFaultFd(fd))
+        Ancillary with = new() { Descriptor = -1 };
+        ReadExactly(&data, 1, &with, $"the userfaultfd of process {pid}", cancel);
+        return with.Descriptor >= 0 ? (pid, new UserFaultFd(with.Descriptor), with.Sender)
             : throw new BadInputException($"the restorer sent no descriptor for process {pid}; expected its userfaultfd");
     }
 
@@ -108,26 +123,50 @@ public sealed class RestoreSocket : IDisposable
         _ = Native.Close(_directory);
     }
 
-    private unsafe void ReadExactly(void* target, int length, int* descriptor, string what, CancellationToken cancel)
+    /// <summary>What came beside the bytes of a message.</summary>
+    private struct Ancillary
     {
-        const ulong RightsLength = 20; // CMSG_LEN(sizeof(int))
-        byte* control = stackalloc byte[24]; // CMSG_SPACE(sizeof(int))
+        public int Descriptor;
+        public int Sender;
+    }
+
+    private unsafe void ReadExactly(void* target, int length, Ancillary* with, string what, CancellationToken cancel)
+    {
+        const int ControlBytes = 24 + 32; // CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))
+        byte* control = stackalloc byte[ControlBytes];
         for (int got = 0; got < length;)
         {
             Await(_restorer!, cancel);
             Native.IoVec vector = new() { iov_base = (ulong)target + (ulong)got, iov_len = (ulong)(length - got) };
             Native.MsgHdr message = new() { msg_iov = (ulong)&vector, msg_iovlen = 1 };
-            if (descriptor is not null)
-                (message.msg_control, message.msg_controllen) = ((ulong)control, 24);
+            if (with is not null)
+                (message.msg_control, message.msg_controllen) = ((ulong)control, ControlBytes);
             nint n = Native.RecvMsg((int)_restorer!.SafeHandle.DangerousGetHandle(), &message, Native.Socket.MSG_CMSG_CLOEXEC);
             if (n < 0 && Native.Errno is Native.E.EINTR or Native.E.EAGAIN)
                 continue;
             if (n <= 0)
                 throw new BadInputException($"the restorer closed the connection; expected {what}");
             got += (int)n;
-            if (descriptor is not null && message.msg_controllen >= RightsLength
-                && ((Native.CmsgHdr*)control)->cmsg_type == Native.Socket.SCM_RIGHTS)
-                *descriptor = *(int*)(control + sizeof(Native.CmsgHdr));
+            if (with is not null)
+                Take(control, message.msg_controllen, with);
+        }
+    }
+
+    private static unsafe void Take(byte* control, ulong length, Ancillary* with)
+    {
+        ulong head = (ulong)sizeof(Native.CmsgHdr);
+        for (ulong at = 0; at + head + sizeof(int) <= length;)
+        {
+            var entry = (Native.CmsgHdr*)(control + at);
+            if (entry->cmsg_len < head + sizeof(int))
+                return;
+            // The pid is the first field of struct ucred.
+            int first = *(int*)(control + at + head);
+            if (entry->cmsg_type == Native.Socket.SCM_RIGHTS)
+                with->Descriptor = first;
+            else if (entry->cmsg_type == Native.Socket.SCM_CREDENTIALS)
+                with->Sender = first;
+            at += (entry->cmsg_len + 7) & ~7ul;
         }
     }
 

@@ -42,6 +42,20 @@ public readonly struct UffdMessage
     [FieldOffset(8), KernelField("arg.remove.start")] private readonly ulong _start;
     [FieldOffset(16), KernelField("arg.remove.end")] private readonly ulong _end;
 
+    /// <summary>A message of our own making, in the kernel's words: pages were dropped that it tells nobody
+    /// about.</summary>
+    internal static UffdMessage Removed(PageRange range) => new((byte)UffdEvent.Remove, range.Start.Address, range.End.Address);
+
+    /// <summary>A note of our own, which no kernel sends, for the journal.</summary>
+    internal UffdMessage(byte kind, ulong first, ulong second)
+    {
+        this = default;
+        (_event, _start, _end) = (kind, first, second);
+    }
+
+    /// <summary>The numbers of a note.</summary>
+    internal (ulong First, ulong Second) Numbers => (_start, _end);
+
     /// <summary>What the message is about.</summary>
     public UffdEvent Event => (UffdEvent)_event;
 

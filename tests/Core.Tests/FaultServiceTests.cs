@@ -50,6 +50,37 @@ public sealed class FaultServiceTests
     }
 
     [Test]
+    public void A_needed_page_is_asked_for_as_demand_and_waits_for_its_area_while_held()
+    {
+        ServiceBench bench = new([(100, 32)], [(100, 24)], held: true);
+        Assert.That(bench.Send(ServiceEventKind.Needed, 105, 1), Is.EqualTo(new[] { "request #0 105+1 Demand lane 0" }));
+        Assert.That(bench.Send(ServiceEventKind.Needed, 105, 1), Is.EqualTo(Nothing), "in flight");
+        Assert.That(bench.Send(ServiceEventKind.Needed, 130, 1), Is.EqualTo(Nothing), "a hole");
+        Assert.That(bench.Arrived(0, 105, 1), Is.EqualTo(new[] { "install #0 105+1 from 105" }));
+        Assert.That(bench.Service.WaitsForAreas, Is.False);
+        Assert.That(bench.Outcome(InstallOutcome.Gone, 0, 105), Is.EqualTo(Nothing), "not registered yet");
+        Assert.That((bench.Service.WaitsForAreas, bench.Service.WantsIdle, bench.Map[5]), Is.EqualTo((true, false, PageState.InFlight)));
+        Assert.That(bench.Idle(), Is.EqualTo(new[] { "install #0 105+1 from 105" }), "tried again");
+        bench.Outcome(InstallOutcome.Gone, 0, 105);
+        Assert.That(bench.Send(ServiceEventKind.Released), Is.EqualTo(new[] { "install #0 105+1 from 105" }), "first of all");
+        Assert.That(bench.Outcome(InstallOutcome.Installed, 0, 105), Is.EqualTo(new[] { "release #0" }));
+        Assert.That(bench.Map[5], Is.EqualTo(PageState.Resident));
+    }
+
+    [Test]
+    public void A_needed_page_is_asked_for_again_when_its_lane_is_lost()
+    {
+        ServiceBench bench = new([(100, 32)], [(100, 24)], held: true);
+        bench.Send(ServiceEventKind.Needed, 105, 1);
+        Assert.That(bench.Send(ServiceEventKind.LaneDown), Is.EqualTo(new[] { "release #0" }));
+        Assert.That(bench.Send(ServiceEventKind.LaneUp), Is.EqualTo(new[] { "request #0 105+1 Demand lane 0" }));
+        bench.Arrived(0, 105, 1);
+        bench.Outcome(InstallOutcome.Installed, 0, 105);
+        bench.Send(ServiceEventKind.LaneDown);
+        Assert.That(bench.Send(ServiceEventKind.LaneUp), Is.EqualTo(Nothing), "it is in");
+    }
+
+    [Test]
     public void A_hole_is_answered_with_zero_and_then_is_in()
     {
         ServiceBench bench = Bench();

@@ -11,10 +11,10 @@ internal sealed class ServiceBench : IServiceObserver
 
     /// <summary>Areas are (first page, pages); present ranges too. All lanes come up at once.</summary>
     public ServiceBench(
-        (ulong, long)[] areas, (ulong, long)[] present, TransferOptions? transfer = null, bool lanesUp = true)
+        (ulong, long)[] areas, (ulong, long)[] present, TransferOptions? transfer = null, bool lanesUp = true, bool held = false)
     {
         transfer ??= new TransferOptions { Lanes = 1 };
-        Service = new FaultService(transfer, _ => Policy, this);
+        Service = new FaultService(transfer, _ => Policy, this, held);
         Map = Service.AddSpace(0, Images.Of(areas, present));
         for (int lane = 0; lanesUp && lane < transfer.Lanes; lane++)
             _ = Send(ServiceEventKind.LaneUp, lane: lane);

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Google.Protobuf;
 using Testbed.Core;
 using Testbed.PageXfer.Images;
@@ -119,6 +120,55 @@ public sealed class ImageTests
         MemoryImage memory = images.LazyMemory(Sample.Pid);
         Assert.That(memory.Areas.Select(a => a.Name), Is.EqualTo(["[heap]", "", ""]));
         Assert.That(memory.Present, Is.EqualTo(Sample.Present));
+    }
+
+    /// <summary>As CRIU 4.2 writes them: behind all areas, within areas, and with nothing but their ends and their
+    /// kind.</summary>
+    [Test]
+    public void Guard_pages_have_no_content_and_no_order_when_an_image_lists_them()
+    {
+        Sample.Write(_dir.Path);
+        PageRange inHeap = new(Sample.Heap + 20, 3), overBorder = new(Sample.Heap + 98, 4), inHole = new(Sample.Arena + 60, 1);
+        List<byte> mm = [.. File.ReadAllBytes(_dir["mm-42.img"])];
+        foreach (PageRange guard in (PageRange[])[inHole, overBorder, inHeap])
+        {
+            List<byte> entry = [];
+            // start, end, pgoff, shmid, prot, flags, status, fd -1 (zigzag)
+            ulong[] values = [guard.Start.Address, guard.End.Address, 0, 0, 0, 0, 1 << 16, 1];
+            for (int field = 0; field < values.Length; field++)
+                entry.AddRange([(byte)((field + 1) << 3), .. Varint(values[field])]);
+            mm.AddRange([0x72, .. Varint((ulong)entry.Count), .. entry]);
+        }
+        // The length of the record, behind the two magic words.
+        BitConverter.GetBytes(mm.Count - 12).CopyTo(CollectionsMarshal.AsSpan(mm)[8..]);
+        File.WriteAllBytes(_dir["mm-42.img"], [.. mm]);
+        using var images = ImageDirectory.Open(_dir.Path);
+        MemoryImage memory = images.LazyMemory(Sample.Pid);
+        Assert.That(memory.Areas, Has.Count.EqualTo(3));
+        Assert.That(memory.Present, Is.EqualTo(new PageRange[]
+        {
+            new(Sample.Heap, 20), new(Sample.Heap + 23, 75), new(Sample.Heap + 102, 498), new(Sample.Arena, 50), new(Sample.Arena + 150, 150),
+        }));
+    }
+
+    [Test]
+    public void Areas_that_fork_wipes_are_known_from_their_advice()
+    {
+        Sample.Write(_dir.Path);
+        MmEntry layout = ImageFile.ReadOne(_dir["mm-42.img"], ImageMagic.Mm, MmEntry.Parser);
+        layout.Vmas[1].Madv = (1 << 18) | (1 << 16);
+        layout.Vmas[3].Madv = 1 << 10;
+        ImageFile.Write(_dir["mm-42.img"], ImageMagic.Mm, layout);
+        using var images = ImageDirectory.Open(_dir.Path);
+        Assert.That(images.WipedOnFork(Sample.Pid), Is.EqualTo(new[] { new PageRange(Sample.Heap, 100) }));
+    }
+
+    private static byte[] Varint(ulong value)
+    {
+        List<byte> bytes = [];
+        for (; value >= 0x80; value >>= 7)
+            bytes.Add((byte)(value | 0x80));
+        return [.. bytes, (byte)value];
     }
 
     [Test]

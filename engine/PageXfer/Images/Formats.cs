@@ -90,6 +90,10 @@ public enum VmaStatus : uint
 
     /// <summary>[vvar].</summary>
     Vvar = 1 << 12,
+
+    /// <summary>No area, but guard pages (MADV_GUARD_INSTALL) within areas. These come behind all areas, in an order of
+    /// their own.</summary>
+    Guard = 1 << 16,
 }
 
 /// <summary>What a pagemap describes: a task's memory or a shared segment. CRIU's numbers on the wire.</summary>

@@ -58,6 +58,9 @@ public sealed class ImageDirectory : IPageSource, IDisposable
     /// <exception cref="BadInputException">No process of this pid has memory here.</exception>
     public MmEntry Layout(uint pid) => _layouts.TryGetValue(pid, out MmEntry? mm) ? mm : throw Unknown(pid);
 
+    /// <summary>Whether there is an image of this thread's state.</summary>
+    public bool HasCore(uint tid) => File.Exists(In($"core-{tid}.img"));
+
     /// <summary>What core-PID.img says of a process, zombies included: its name, whether it is alive.</summary>
     /// <exception cref="BadInputException">The image is missing or malformed.</exception>
     public CoreEntry Core(uint pid) => ImageFile.ReadOne(In($"core-{pid}.img"), ImageMagic.Core, CoreEntry.Parser);
@@ -82,9 +85,17 @@ public sealed class ImageDirectory : IPageSource, IDisposable
     /// <inheritdoc/>
     public long Locate(uint pid, PageNumber page, out SafeFileHandle? file, out long offset) => Pages(pid).Locate(page, out file, out offset);
 
+    /// <summary>The areas of a process that fork wipes in a child (MADV_WIPEONFORK).</summary>
+    /// <exception cref="BadInputException">No process of this pid has memory here.</exception>
+    public IReadOnlyList<PageRange> WipedOnFork(uint pid)
+    {
+        const ulong WipeOnFork = 1 << 18;
+        return [.. Layout(pid).Vmas.Where(vma => (vma.Madv & WipeOnFork) != 0).Select(RangeOf)];
+    }
+
     /// <summary>
     /// What is restored lazily: the private anonymous areas, and the pages in them that the pagemap marks lazy, split
-    /// at the borders of areas.
+    /// at the borders of areas. Guard pages have no content, whatever the pagemap says.
     /// </summary>
     /// <exception cref="BadInputException">No process of this pid has memory here, or a lazy page is in no such area.</exception>
     public MemoryImage LazyMemory(uint pid)
@@ -93,12 +104,13 @@ public sealed class ImageDirectory : IPageSource, IDisposable
         foreach (VmaEntry vma in Layout(pid).Vmas)
         {
             var status = (VmaStatus)vma.Status;
-            if ((status & VmaStatus.AnonPrivate) == 0)
+            if ((status & VmaStatus.AnonPrivate) == 0 || (status & VmaStatus.Guard) != 0)
                 continue;
             string name = (status & VmaStatus.Heap) != 0 ? "[heap]" : (status & VmaStatus.Stack) != 0 ? "[stack]" : "";
-            areas.Add(new MemoryArea(PageRange.Between(PageNumber.Of(vma.Start), PageNumber.Of(vma.End)), name, (int)vma.Prot));
+            areas.Add(new MemoryArea(RangeOf(vma), name, (int)vma.Prot));
         }
         var present = new List<PageRange>();
+        List<PageRange> guards = [.. Layout(pid).Vmas.Where(IsGuard).Select(RangeOf).OrderBy(range => range.Start.Value)];
         int a = 0;
         foreach (PageRange range in Pages(pid).RangesWith(PagemapFlags.Lazy))
         {
@@ -109,7 +121,7 @@ public sealed class ImageDirectory : IPageSource, IDisposable
                 if (a == areas.Count || at < areas[a].Range.Start)
                     throw new BadInputException($"{In(PagemapId.Task(pid).FileName)}: lazy page {at} is in no private anonymous area of mm-{pid}.img");
                 PageRange part = areas[a].Range.Intersect(PageRange.Between(at, range.End));
-                present.Add(part);
+                AddWithout(guards, part, present);
                 at = part.End;
             }
         }
@@ -142,16 +154,35 @@ public sealed class ImageDirectory : IPageSource, IDisposable
         _pages.Add(pid, PageReader.Open(Path, PagemapId.Task(pid)));
     }
 
+    private static bool IsGuard(VmaEntry vma) => ((VmaStatus)vma.Status & VmaStatus.Guard) != 0;
+
+    private static PageRange RangeOf(VmaEntry vma) => PageRange.Between(PageNumber.Of(vma.Start), PageNumber.Of(vma.End));
+
+    private static void AddWithout(List<PageRange> guards, PageRange range, List<PageRange> to)
+    {
+        foreach (PageRange guard in guards)
+        {
+            if (guard.Intersect(range).IsEmpty)
+                continue;
+            if (range.Start < guard.Start)
+                to.Add(PageRange.Between(range.Start, guard.Start));
+            range = PageRange.Between(guard.End, range.End);
+        }
+        if (!range.IsEmpty)
+            to.Add(range);
+    }
+
     private static void CheckAreas(string path, MmEntry layout)
     {
         ulong end = 0;
         foreach (VmaEntry vma in layout.Vmas)
         {
-            if (vma.Start < end || vma.End <= vma.Start)
+            if ((vma.Start < end && !IsGuard(vma)) || vma.End <= vma.Start)
                 throw new BadInputException($"{path}: area 0x{vma.Start:x}-0x{vma.End:x}: empty, unsorted or overlapping; expected areas sorted by address");
             if ((vma.Start | vma.End) % PageNumber.Size != 0)
                 throw new BadInputException($"{path}: area 0x{vma.Start:x}-0x{vma.End:x}: expected multiples of {PageNumber.Size}");
-            end = vma.End;
+            if (!IsGuard(vma))
+                end = vma.End;
         }
     }
 }

@@ -38,6 +38,12 @@ internal static partial class Native
         public const ulong PAGE_IS_FILE = 1 << 2, PAGE_IS_PRESENT = 1 << 3, PAGE_IS_SWAPPED = 1 << 4, PAGE_IS_PFNZERO = 1 << 5;
     }
 
+    [KernelConstants("linux/fs.h", Guard = "PAGE_IS_GUARD")]
+    public static class PagemapGuard
+    {
+        public const ulong PAGE_IS_GUARD = 1 << 8;
+    }
+
     [KernelStruct("struct pm_scan_arg", "linux/fs.h", Guard = "PAGEMAP_SCAN")]
     public struct PmScanArg
     {

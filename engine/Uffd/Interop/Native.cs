@@ -52,6 +52,9 @@ internal static partial class Native
     [LibraryImport("libc", EntryPoint = "recvmsg", SetLastError = true)]
     public static unsafe partial nint RecvMsg(int fd, MsgHdr* message, int flags);
 
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    public static unsafe partial int SetSockOpt(int fd, int level, int name, void* value, uint length);
+
     [LibraryImport("libc", EntryPoint = "socketpair", SetLastError = true)]
     public static unsafe partial int SocketPair(int domain, int type, int protocol, int* fds);
 
@@ -72,7 +75,7 @@ internal static partial class Native
             __NR_madvise = 28, __NR_getpid = 39, __NR_socketpair = 53, __NR_recvmsg = 47, __NR_userfaultfd = 323,
             __NR_pidfd_open = 434, __NR_pidfd_getfd = 438, __NR_tgkill = 234, __NR_restart_syscall = 219,
             __NR_rt_sigreturn = 15, __NR_rt_sigprocmask = 14, __NR_poll = 7, __NR_clone = 56, __NR_exit_group = 231,
-            __NR_pidfd_send_signal = 424, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285, __NR_memfd_create = 319;
+            __NR_pidfd_send_signal = 424, __NR_kcmp = 312, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285, __NR_memfd_create = 319;
 
         // The calls that an interruption ends with EINTR although no handler ran, see StoppedThread.
         public const int __NR_read = 0, __NR_write = 1, __NR_readv = 19, __NR_writev = 20, __NR_accept = 43, __NR_sendto = 44,
@@ -85,6 +88,12 @@ internal static partial class Native
     public static class Sched
     {
         public const ulong CLONE_VM = 0x100, CLONE_FILES = 0x400;
+    }
+
+    [KernelConstants("linux/kcmp.h")]
+    public static class Kcmp
+    {
+        public const int KCMP_VM = 1;
     }
 
     [KernelConstants("fcntl.h")]
@@ -122,7 +131,8 @@ internal static partial class Native
     [KernelConstants("sys/socket.h")]
     public static class Socket
     {
-        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000,
+        public const int AF_UNIX = 1, SOCK_STREAM = 1, SOCK_SEQPACKET = 5, SOL_SOCKET = 1, SO_PASSCRED = 16,
+            SCM_RIGHTS = 1, SCM_CREDENTIALS = 2, MSG_CMSG_CLOEXEC = 0x40000000,
             MSG_NOSIGNAL = 0x4000, MSG_DONTWAIT = 0x40;
     }
 
