@@ -75,7 +75,7 @@ public static class GuardProcess
         {
             what = !Rescue.IsNeeded(directory)
                 ? "before any memory was taken; the process runs on as it was"
-                : Rescue.Run(directory, pid, saved) switch
+                : Rescue.Run(directory, pid, saved, line => Log($"{DateTimeOffset.Now:u} {line}")) switch
                 {
                     FinishOutcome.Detached => "and the process has all its memory back",
                     FinishOutcome.Executed => "and the process runs another program now (exec)",

@@ -49,6 +49,11 @@ public sealed record LiveOptions
     /// <summary>How the program was called, for the trace.</summary>
     public string ToolCommandLine { get; init; } = "";
 
+    /// <summary>
+    /// Told, in one line each, why the end of the capture waits: that the process is frozen, for example.
+    /// </summary>
+    public Action<string> OnWaiting { get; init; } = Console.Error.WriteLine;
+
     /// <summary>The transfer options in force.</summary>
     public TransferOptions EffectiveTransfer => Transfer ?? Policy.DefaultTransfer;
 }

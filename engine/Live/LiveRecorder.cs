@@ -11,6 +11,7 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
     private long _touched;
     private long _resident;
     private bool _draining;
+    private readonly ThreadNames _names = new(pid);
 
     public RunMetrics Metrics { get; } = new(presentPages);
 
@@ -56,18 +57,5 @@ internal sealed class LiveRecorder(int pid, long presentPages, TraceWriter? trac
             trace?.Append(e);
     }
 
-    public int OnNewThread(int tid) => trace?.AddThread(tid, NameOf(tid)) ?? _threads++;
-
-    /// <summary>comm is kept by the kernel; cmdline and environ lie in the target's own memory, and reading them could wait for us.</summary>
-    private string NameOf(int tid)
-    {
-        try
-        {
-            return File.ReadAllText($"/proc/{pid}/task/{tid}/comm").TrimEnd('\n');
-        }
-        catch (IOException)
-        {
-            return "";
-        }
-    }
+    public int OnNewThread(int tid) => trace?.AddThread(tid, _names.Of(tid)) ?? _threads++;
 }

@@ -111,7 +111,8 @@ public sealed class LiveSession : IDisposable
             Directory.CreateDirectory(directory);
             // It becomes ready while the memory is dumped.
             guard = Guard.Start(pid, directory, temporary);
-            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region), directory, guard);
+            InPlaceTarget target = InPlaceTarget.Attach(pid, options.Region, options.OnWaiting);
+            return new LiveSession(options, target, directory, guard);
         }
         catch
         {

@@ -25,15 +25,18 @@ public static class Rescue
     /// <param name="directory">The images and the journal of its capture.</param>
     /// <param name="pid">The process, to be sure that it is the right one.</param>
     /// <param name="saved">Descriptors that somebody saved: of the process (0), and of children that it forked meanwhile.</param>
+    /// <param name="onWaiting">Told, in one line, why the end waits: that the process is frozen, for example.</param>
     /// <exception cref="BadInputException">It is another process, or something in the directory is missing.</exception>
-    public static FinishOutcome Run(string directory, int pid, SavedDescriptors saved)
+    public static FinishOutcome Run(string directory, int pid, SavedDescriptors saved, Action<string> onWaiting)
     {
         using ChangeJournal journal = ChangeJournal.Open(directory);
         if (journal.Pid != pid)
             throw new BadInputException($"{directory}: is about process {journal.Pid}; expected {pid}");
         saved.Complete(journal.ReadChanges(), children: 1);
         saved.All.TryGetValue(0, out UserFaultFd? fd);
-        using InPlaceTarget? target = ProcessInfo.IsRunning(pid, journal.StartTime) ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd) : null;
+        using InPlaceTarget? target = ProcessInfo.IsRunning(pid, journal.StartTime)
+            ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd, onWaiting)
+            : null;
         return Run(target, saved.All.Where(s => s.Key != 0).Select(s => (s.Key, s.Value)), directory, journal);
     }
 

@@ -26,7 +26,7 @@ internal static class RescueVerb
             if (!Rescue.IsNeeded(directory))
                 throw new BadInputException($"{directory}: holds no memory that was taken from a process; expected the images of a capture that was killed");
             using var nothing = new SavedDescriptors();
-            FinishOutcome outcome = Rescue.Run(directory, target, nothing);
+            FinishOutcome outcome = Rescue.Run(directory, target, nothing, Console.Error.WriteLine);
             ChangeJournal.Delete(directory);
             Console.WriteLine($"process {target} {RecordVerb.Describe(outcome)}");
             return 0;
