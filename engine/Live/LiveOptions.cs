@@ -55,7 +55,9 @@ public sealed record LiveOptions
     /// <summary>How the program was called, for the trace.</summary>
     public string ToolCommandLine { get; init; } = "";
 
-    /// <summary>Told, in a line and from the caller's own thread, what keeps pages from coming, and when that is over.</summary>
+    /// <summary>
+    /// Told, in a line and from the caller's own thread, what keeps pages from coming or the capture from ending, and when that is over.
+    /// </summary>
     public Action<string> Log { get; init; } = static _ => { };
 
     /// <summary>The transfer options in force.</summary>

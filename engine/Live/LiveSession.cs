@@ -127,7 +127,7 @@ public sealed class LiveSession : IDisposable
             journal = ChangeJournal.Create(directory, ProcessInfo.Read(pid));
             if (!guard.Entrust(journal))
                 throw new BadInputException("the guard, which gives the process its memory back if this program is killed, ended at once; nothing was taken");
-            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region), directory, guard, journal);
+            return new LiveSession(options, InPlaceTarget.Attach(pid, options.Region, options.Log), directory, guard, journal);
         }
         catch
         {

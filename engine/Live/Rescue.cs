@@ -31,7 +31,7 @@ public static class Rescue
         using ChangeJournal journal = ChangeJournal.OpenToRescue(directory);
         using ImageDirectory images = ImageDirectory.Open(directory);
         using var nothing = new SavedDescriptors();
-        using InPlaceTarget? target = Find(journal, pid, nothing);
+        using InPlaceTarget? target = Find(journal, pid, nothing, log);
         FinishOutcome outcome = Run(target, new Dictionary<int, UserFaultFd>(), images, journal, log);
         journal.Phase = CapturePhase.Ended;
         journal.Remove();
@@ -56,7 +56,7 @@ public static class Rescue
         {
             try
             {
-                target ??= Find(journal, pid, saved);
+                target ??= Find(journal, pid, saved, log);
                 FinishOutcome outcome = Run(target, children, images, journal, log);
                 target?.Dispose();
                 return outcome;
@@ -80,12 +80,12 @@ public static class Rescue
         return target?.Finish() ?? FinishOutcome.Exited;
     }
 
-    private static InPlaceTarget? Find(ChangeJournal journal, int pid, SavedDescriptors saved)
+    private static InPlaceTarget? Find(ChangeJournal journal, int pid, SavedDescriptors saved, Action<string> log)
     {
         if (journal.Pid != pid)
             throw new BadInputException($"the journal is about process {journal.Pid}; expected {pid}");
         saved.All.TryGetValue(0, out UserFaultFd? fd);
-        return ProcessInfo.IsRunning(pid, journal.StartTime) ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd) : null;
+        return ProcessInfo.IsRunning(pid, journal.StartTime) ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd, log) : null;
     }
 
     private static void BringBack(

@@ -65,9 +65,15 @@ internal static class RemoteUffd
         return fd >= 0 ? (int)fd : throw Refused(pid, (int)-fd);
     }
 
-    private static BadInputException Refused(int pid, int errno) => new(errno == Native.E.ENOSYS
-        ? $"process {pid}: this kernel has no userfaultfd; one with CONFIG_USERFAULTFD is expected"
-        : $"process {pid}: may not create a userfaultfd ({Native.Describe(errno)}); run as root with {Device}, or set vm.unprivileged_userfaultfd to 1");
+    private static BadInputException Refused(int pid, int errno) => new($"process {pid}: " + errno switch
+    {
+        Native.E.ENOSYS => "this kernel has no userfaultfd; one with CONFIG_USERFAULTFD is expected",
+        Native.E.EMFILE => "has as many open files as it may (RLIMIT_NOFILE), and needs room for four more; "
+            + $"raise that limit (prlimit --pid {pid} --nofile=...)",
+        Native.E.ENFILE => "the system has as many open files as it may; raise fs.file-max",
+        _ => $"may not create a userfaultfd ({Native.Describe(errno)}); "
+            + $"run as root with {Device}, or set vm.unprivileged_userfaultfd to 1",
+    });
 
     private static long CreateByDevice(RemoteCalls calls, PidFd target, int pid)
     {

@@ -22,21 +22,49 @@ public sealed class FrozenTree : IPageSource, IDisposable
     /// <summary>The processes, parents before children, as images name them.</summary>
     public IReadOnlyCollection<uint> Processes => _processes.Keys;
 
-    /// <summary>Freezes a process and its descendants. A parent that stands still cannot fork, so going down from it misses none.</summary>
+    /// <summary>
+    /// Freezes a process and its descendants. A parent that stands still cannot fork, so going down from it misses
+    /// none. Memory that a process outside of the tree has, too, is refused: its pages would change while they are
+    /// served.
+    /// </summary>
     /// <exception cref="BadInputException">One of them cannot be frozen, and why not; all run on as before.</exception>
     public static FrozenTree Freeze(int pid)
     {
-        var tree = new FrozenTree(pid);
-        try
+        SharingClock clock = new();
+        while (true)
         {
-            tree.Add(pid, parent: 0);
-            return tree;
-        }
-        catch
-        {
+            var tree = new FrozenTree(pid);
+            try
+            {
+                tree.Add(pid, parent: 0);
+                if (tree.FindSharer() is not var (process, sharer))
+                    return tree;
+                clock.EnsureTimeLeft(process, sharer);
+            }
+            catch (TargetGoneException)
+            {
+                tree.Dispose();
+                throw ProcessInfo.NoSuchProcess(pid);
+            }
+            catch
+            {
+                tree.Dispose();
+                throw;
+            }
             tree.Dispose();
-            throw;
+            clock.Pause();
         }
+    }
+
+    private (int Process, int Sharer)? FindSharer()
+    {
+        HashSet<int> own = [.. _processes.Values.Select(process => process.Stop.Pid)];
+        foreach (Frozen process in _processes.Values)
+        {
+            if (process.Stop.FindSharer(own) is { } sharer)
+                return (process.Stop.Pid, sharer);
+        }
+        return null;
     }
 
     private void Add(int pid, uint parent)
@@ -45,7 +73,9 @@ public sealed class FrozenTree : IPageSource, IDisposable
         try
         {
             IReadOnlyList<ThreadInfo> threads = ProcessInfo.ReadThreads(pid);
-            uint inner = (uint)threads.First(thread => thread.Tid == pid).NamespaceTid;
+            uint inner = (uint)threads.FirstOrDefault(thread => thread.Tid == pid).NamespaceTid;
+            if (inner == 0)
+                throw new TargetGoneException($"process {pid} ended");
             var identity = new ProcessIdentity(
                 inner, inner, inner, [.. threads.Select(thread => (uint)thread.NamespaceTid)], parent, ProcessInfo.Read(pid).Name);
             if (_processes.ContainsKey(inner))
@@ -61,8 +91,16 @@ public sealed class FrozenTree : IPageSource, IDisposable
         foreach (int child in ProcessInfo.ThreadIds(pid).SelectMany(tid => ProcessInfo.Children(pid, tid)))
         {
             // A zombie has no memory.
-            if (ProcessInfo.ThreadState(child, child) is not (null or 'Z' or 'X'))
+            if (ProcessInfo.ThreadState(child, child) is null or 'Z' or 'X')
+                continue;
+            try
+            {
                 Add(child, self);
+            }
+            catch (Exception e) when (e is BadInputException or TargetGoneException && ProcessInfo.IsDying(child))
+            {
+                // Nor has one that is about to be one.
+            }
         }
     }
 

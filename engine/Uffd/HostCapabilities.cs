@@ -190,7 +190,7 @@ public static class HostCapabilities
 
     private static long? ReadNumber(string path) => long.TryParse(ProcessInfo.ReadText(path)?.Trim(), out long n) ? n : null;
 
-    private static bool HasCapability(int number)
+    internal static bool HasCapability(int number)
     {
         string? line = ProcessInfo.ReadText("/proc/self/status")?.Split('\n').FirstOrDefault(l => l.StartsWith("CapEff:", StringComparison.Ordinal));
         return line is not null && (Convert.ToUInt64(line[7..].Trim(), 16) >> number & 1) != 0;

@@ -64,6 +64,11 @@ public sealed class InPlaceTarget : IDisposable
     /// <summary>The userfaultfd, once <see cref="Evict"/> was called.</summary>
     public UserFaultFd Fd => _fd ?? throw new InvalidOperationException("there is no userfaultfd before Evict");
 
+    /// <summary>
+    /// Told once when <see cref="Finish"/> waits until the process can run, with the reason; or null.
+    /// </summary>
+    public Action<string>? OnWaiting { get; init; }
+
     /// <summary>A descriptor that polls readable when the process has exited.</summary>
     public int ExitFd => _pidFd.Fd;
 
@@ -81,20 +86,31 @@ public sealed class InPlaceTarget : IDisposable
             pagemap.Scan(mapping.Range, present);
             _present.AddRange(present);
         }
+        if (_chosen.Count == 0 && ProcMaps.IsTakenByAnother(_skipped))
+        {
+            throw new BadInputException(
+                $"process {info.Pid} ({info.Name}): all its memory of the selected kind is registered with another "
+                + "userfaultfd (another recorder's, or the program's own); a process that nobody records is expected");
+        }
     }
 
     /// <summary>Stops a process and looks at its memory.</summary>
+    /// <param name="pid">The process.</param>
+    /// <param name="selection">Which of its areas.</param>
+    /// <param name="onWaiting">
+    /// Told once when something waits until the process can run, with the reason; or null.
+    /// </param>
     /// <exception cref="BadInputException">It cannot be captured, and why not; it runs on as before.</exception>
-    public static InPlaceTarget Attach(int pid, RegionSelection selection)
+    public static InPlaceTarget Attach(int pid, RegionSelection selection, Action<string>? onWaiting = null)
     {
         ProcessInfo info = ProcessInfo.Read(pid);
-        info.EnsureCapturable();
         PidFd pidFd = new(pid);
         TracedProcess? stopped = null;
         try
         {
-            stopped = TracedProcess.Seize(pid);
-            return new InPlaceTarget(stopped, info, pidFd, selection);
+            stopped = TracedProcess.SeizeAlone(pid, onWaiting);
+            stopped.EnsureCallable();
+            return new InPlaceTarget(stopped, info, pidFd, selection) { OnWaiting = onWaiting };
         }
         catch (Exception e)
         {
@@ -113,8 +129,11 @@ public sealed class InPlaceTarget : IDisposable
     /// <param name="pid">The process.</param>
     /// <param name="fdInTarget">The number of its userfaultfd, or -1 to look for it.</param>
     /// <param name="fd">A copy of it that was saved, or null to get it from the process.</param>
+    /// <param name="onWaiting">
+    /// Told once when <see cref="Finish"/> waits until the process can run, with the reason; or null.
+    /// </param>
     /// <exception cref="BadInputException">The process is gone, or has no userfaultfd.</exception>
-    public static InPlaceTarget Adopt(int pid, int fdInTarget, UserFaultFd? fd)
+    public static InPlaceTarget Adopt(int pid, int fdInTarget, UserFaultFd? fd, Action<string>? onWaiting = null)
     {
         ProcessInfo info = ProcessInfo.Read(pid);
         if (!info.HasMemory)
@@ -132,7 +151,7 @@ public sealed class InPlaceTarget : IDisposable
             }
             fd = new UserFaultFd(copy);
         }
-        return new InPlaceTarget(info, pidFd, fd, fdInTarget);
+        return new InPlaceTarget(info, pidFd, fd, fdInTarget) { OnWaiting = onWaiting };
     }
 
     private InPlaceTarget(ProcessInfo info, PidFd pidFd, UserFaultFd fd, int fdInTarget)
@@ -342,7 +361,10 @@ public sealed class InPlaceTarget : IDisposable
     /// they may have been split, moved or unmapped.
     /// </summary>
     /// <returns>What had become of the process; all of these are good ends.</returns>
-    /// <exception cref="BadInputException">Somebody else traces the process now, so the descriptor inside it stays open; the rest was done.</exception>
+    /// <exception cref="BadInputException">
+    /// The descriptor inside the process stays open: somebody else traces it now, or no thread of it can make a call.
+    /// The rest was done.
+    /// </exception>
     public FinishOutcome Finish()
     {
         Resume();
@@ -352,18 +374,29 @@ public sealed class InPlaceTarget : IDisposable
                 return HowItEnded();
             EventDrain drain = new(_fd);
             UnregisterAll(drain);
-            using TracedProcess stopped = TracedProcess.Seize(Info.Pid, drain.AnswerMessages);
-            if (!_fd.IsAddressSpaceAlive())
-                return HowItEnded();
-            UnregisterAll(drain);
-            // The program may have closed all descriptors that it did not know, and opened others.
-            if (IsUserFaultFd(Info.Pid, _fdInTarget))
-                stopped.Inject(ProcMaps.Read(Info.Pid), calls => calls.Call(__NR_close, (ulong)_fdInTarget));
-            return FinishOutcome.Detached;
+            // Frozen in the middle, it is waited for again.
+            while (true)
+            {
+                using TracedProcess stopped = TracedProcess.SeizeToFinish(Info.Pid, drain.AnswerMessages, OnWaiting);
+                if (!_fd.IsAddressSpaceAlive())
+                    return HowItEnded();
+                UnregisterAll(drain);
+                // The program may have closed all descriptors that it did not know, and opened others.
+                if (!IsUserFaultFd(Info.Pid, _fdInTarget))
+                    return FinishOutcome.Detached;
+                IReadOnlyList<Mapping> mappings = ProcMaps.Read(Info.Pid);
+                if (stopped.TryInject(mappings, calls => calls.Call(__NR_close, (ulong)_fdInTarget)) is null)
+                    return FinishOutcome.Detached;
+            }
         }
         catch (Exception e) when (e is TargetGoneException or BadInputException && HowItEnded() == FinishOutcome.Exited)
         {
             return FinishOutcome.Exited;
+        }
+        catch (BadInputException e)
+        {
+            throw new BadInputException(
+                $"{e.Message}; its memory is all in, but its userfaultfd {_fdInTarget} stays open", e);
         }
         finally
         {
@@ -397,7 +430,9 @@ public sealed class InPlaceTarget : IDisposable
         }
     }
 
-    private FinishOutcome HowItEnded() => HasExited ? FinishOutcome.Exited : FinishOutcome.Executed;
+    // A process that was killed has given up its memory some time before it has exited, if that is large.
+    private FinishOutcome HowItEnded() =>
+        HasExited || ProcessInfo.IsDying(Info.Pid) ? FinishOutcome.Exited : FinishOutcome.Executed;
 
     /// <summary>Whether the process is no more; a zombie counts as such.</summary>
     public unsafe bool HasExited

@@ -157,11 +157,17 @@ public static class ProcMaps
         _ => selection != RegionSelection.Heap && mapping.Name.StartsWith("[anon:", StringComparison.Ordinal),
     };
 
+    private static bool HasUserFaultFd(Mapping mapping) => mapping.Has("um") || mapping.Has("uw") || mapping.Has("ui");
+
+    /// <summary>Whether one of the mappings that are left alone is so because another userfaultfd has it.</summary>
+    internal static bool IsTakenByAnother(IEnumerable<SkippedMapping> skipped) =>
+        skipped.Any(s => HasUserFaultFd(s.Mapping));
+
     private static string? WhyNot(Mapping mapping) => mapping switch
     {
         _ when mapping.Has("io") || mapping.Has("pf") => "device memory",
         _ when mapping.Has("ht") => "huge pages of hugetlbfs",
-        _ when mapping.Has("um") || mapping.Has("uw") || mapping.Has("ui") => "the program's own userfaultfd",
+        _ when HasUserFaultFd(mapping) => "another userfaultfd has it (another recorder's, or the program's own)",
         _ when mapping.Has("ss") => "shadow stack",
         _ when mapping.Has("sl") => "sealed against change",
         _ when mapping.Has("dp") => "droppable",

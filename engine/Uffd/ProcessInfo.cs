@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using Testbed.Core;
 
@@ -29,9 +30,6 @@ public sealed record ProcessInfo
 
     /// <summary>The process that traces it, or 0.</summary>
     public required int TracerPid { get; init; }
-
-    /// <summary>Whether a seccomp filter checks its system calls.</summary>
-    public required bool HasSeccomp { get; init; }
 
     /// <summary>Memory pinned for devices or io_uring, in bytes; it cannot be evicted.</summary>
     public required long PinnedBytes { get; init; }
@@ -65,7 +63,6 @@ public sealed record ProcessInfo
             State = status.GetValueOrDefault("State", "?")[0],
             Uid = (int)Number(status, "Uid"),
             TracerPid = ProcessOf((int)Number(status, "TracerPid")),
-            HasSeccomp = Number(status, "Seccomp") != 0,
             PinnedBytes = Number(status, "VmPin") * 1024,
             ResidentBytes = Number(status, "VmRSS") * 1024,
             HasMemory = status.ContainsKey("VmSize"),
@@ -110,6 +107,54 @@ public sealed record ProcessInfo
     internal static char? ThreadState(int pid, int tid) =>
         ReadText($"/proc/{pid}/task/{tid}/stat") is { } stat && stat.LastIndexOf(')') is var i and > 0 ? stat[i + 2] : null;
 
+    /// <summary>Whether one thread is gone, has ended, or is on its way: it was killed, or called exit.</summary>
+    internal static bool IsThreadDying(int pid, int tid)
+    {
+        const long Exiting = 0x4, Signaled = 0x400; // PF_EXITING, PF_SIGNALED in include/linux/sched.h
+        string? stat = ReadText($"/proc/{pid}/task/{tid}/stat");
+        if (stat is null || stat.LastIndexOf(')') is not (var close and > 0))
+            return true;
+        string[] fields = stat[(close + 2)..].Split(' ');
+        return fields[0] is "Z" or "X"
+            || (long.Parse(fields[6]) & (Exiting | Signaled)) != 0
+            || IsKillPending(pid, tid);
+    }
+
+    private static bool IsKillPending(int pid, int tid)
+    {
+        const ulong Kill = 1ul << (Interop.Native.Signal.SIGKILL - 1);
+        return ReadStatus($"/proc/{pid}/task/{tid}/status") is { } status
+            && ((Pending(status, "SigPnd") | Pending(status, "ShdPnd")) & Kill) != 0;
+    }
+
+    private static ulong Pending(Dictionary<string, string> status, string name) =>
+        ulong.TryParse(status.GetValueOrDefault(name), NumberStyles.HexNumber, null, out ulong signals) ? signals : 0;
+
+    /// <summary>
+    /// Whether all threads of the process are dying. A large one takes its time to give its memory back.
+    /// </summary>
+    internal static bool IsDying(int pid) => ThreadIds(pid).All(tid => IsThreadDying(pid, tid));
+
+    /// <summary>
+    /// How often a thread gave up the processor or lost it: as long as that grows, it gets somewhere.
+    /// </summary>
+    internal static long Switches(int pid, int tid) => ReadStatus($"/proc/{pid}/task/{tid}/status") is { } status
+        ? Number(status, "voluntary_ctxt_switches") + Number(status, "nonvoluntary_ctxt_switches")
+        : 0;
+
+    /// <summary>Whether seccomp checks the system calls of one thread: threads may differ.</summary>
+    internal static bool HasThreadSeccomp(int pid, int tid) =>
+        ReadStatus($"/proc/{pid}/task/{tid}/status") is { } status && Number(status, "Seccomp") != 0;
+
+    /// <summary>The process that traces one thread, or 0.</summary>
+    internal static int TracerOf(int pid, int tid) =>
+        ReadStatus($"/proc/{pid}/task/{tid}/status") is { } status ? ProcessOf((int)Number(status, "TracerPid")) : 0;
+
+    /// <summary>Whether the process is in a pid namespace other than ours: its threads have other ids there.</summary>
+    public static bool IsInOtherPidNamespace(int pid) =>
+        ReadStatus($"/proc/{pid}/status") is { } status
+        && status.GetValueOrDefault("NSpid", "").AsSpan().ContainsAny('\t', ' ');
+
     /// <summary>Whether the process of this pid and start time still has its threads; a zombie has none.</summary>
     public static bool IsRunning(int pid, long startTime) =>
         StartTimeOf(pid) == startTime && ThreadIds(pid).Any(tid => ThreadState(pid, tid) is not (null or 'Z' or 'X'));
@@ -138,10 +183,14 @@ public sealed record ProcessInfo
         string who = $"process {Pid} ({Name})";
         if (State is 'Z' or 'X')
             throw new BadInputException($"{who}: has exited and is a zombie; a running process is expected");
+        if (!HasMemory && IsDying(Pid))
+            throw new BadInputException($"{who}: is exiting; a running process is expected");
         if (!HasMemory)
             throw new BadInputException($"{who}: is a kernel thread without memory of its own; a user process is expected");
         if (Pid == Environment.ProcessId)
             throw new BadInputException($"{who}: is this program itself; another process is expected");
+        if (CgroupFreezer.WhyFrozen(Pid) is { } frozen)
+            throw new BadInputException($"{who}: {frozen}");
         if (TracerPid != 0)
             throw new BadInputException($"{who}: is already traced by process {TracerPid} ({NameOf(TracerPid)}); detach that tracer first");
         if (!Is64Bit(who))
@@ -160,7 +209,7 @@ public sealed record ProcessInfo
         }
         catch (UnauthorizedAccessException)
         {
-            throw new BadInputException($"{who}: belongs to user {Uid} and may not be inspected; run as that user or as root");
+            throw new BadInputException($"{who}: may not be inspected; {WhyNotPermitted()}");
         }
         catch (IOException)
         {
@@ -169,13 +218,32 @@ public sealed record ProcessInfo
         }
     }
 
+    /// <summary>What stands against tracing it, once the kernel said that it is not permitted.</summary>
+    internal string WhyNotPermitted()
+    {
+        const int CAP_SYS_PTRACE = 19;
+        bool isRoot = Environment.IsPrivilegedProcess;
+        string? scope = ReadText("/proc/sys/kernel/yama/ptrace_scope")?.Trim();
+        if (scope == "3")
+            return "kernel.yama.ptrace_scope is 3, which forbids all tracing until the next boot";
+        if (!isRoot && Uid != 0 && scope is "1" or "2")
+            return $"it belongs to user {Uid}, and kernel.yama.ptrace_scope is {scope}: run as root";
+        if (!isRoot)
+            return $"it belongs to user {Uid} and may have more rights than this program: run as that user or as root";
+        return HostCapabilities.HasCapability(CAP_SYS_PTRACE)
+            ? "the kernel refuses it even to root with CAP_SYS_PTRACE: "
+                + "a security module protects the process, or it belongs to an outer user namespace or container"
+            : "this program runs as root, but without CAP_SYS_PTRACE, which is expected "
+                + "(in a container: --cap-add SYS_PTRACE)";
+    }
+
     internal static BadInputException NoSuchProcess(int pid) => new($"process {pid}: no such process; the pid of a running one is expected");
 
     /// <summary>The process of a thread: what traces is a thread.</summary>
     private static int ProcessOf(int tid) =>
         tid != 0 && ReadStatus($"/proc/{tid}/status") is { } status ? (int)Number(status, "Tgid") : tid;
 
-    private static string NameOf(int pid) => ReadText($"/proc/{pid}/comm")?.Trim() ?? "?";
+    internal static string NameOf(int pid) => ReadText($"/proc/{pid}/comm")?.Trim() ?? "?";
 
     private static Dictionary<string, string>? ReadStatus(string path)
     {

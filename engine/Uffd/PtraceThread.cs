@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
+using Testbed.Uffd.Interop;
 
 namespace Testbed.Uffd;
 
@@ -12,11 +13,13 @@ internal sealed class PtraceThread : IDisposable
     private readonly BlockingCollection<Action> _work = [];
     private readonly Thread _thread;
     private bool _ended;
+    private int _tid;
 
     public PtraceThread()
     {
         _thread = new Thread(() =>
         {
+            _tid = (int)Native.Syscall(Native.Nr.__NR_gettid);
             foreach (Action action in _work.GetConsumingEnumerable())
                 action();
         })
@@ -55,9 +58,17 @@ internal sealed class PtraceThread : IDisposable
         _ended = true;
         _work.CompleteAdding();
         _thread.Join();
+        // The kernel lets go of threads that do not stand still only when the thread has really ended, a moment later.
+        const int PatienceMilliseconds = 1000;
+        for (long end = Environment.TickCount64 + PatienceMilliseconds;
+            Directory.Exists($"/proc/self/task/{_tid}") && Environment.TickCount64 < end;)
+            Thread.Yield();
         _work.Dispose();
     }
 }
 
 /// <summary>The process, or the thread that was needed, ended while it was being worked on.</summary>
 internal sealed class TargetGoneException(string message) : Exception(message);
+
+/// <summary>A call was taken back before the thread made it, and the thread put back: nothing has changed.</summary>
+internal sealed class CallWithdrawnException(string message) : Exception(message);

@@ -22,17 +22,30 @@ internal sealed class RemoteCalls : IDisposable
     private const int SyscallStop = 0x80 | Native.Signal.SIGTRAP;
     private readonly StoppedThread _thread;
     private readonly int _pid;
-    private readonly TimeSpan _limit;
+    private readonly Action<string>? _onWaiting;
     private readonly Native.UserRegs _stopped;
     private readonly ulong _mask;
     private readonly ulong _gadget;
     private readonly List<int> _lateSignals = [];
     private ulong _scratch;
+    private bool _changed, _broken, _said;
+
+    /// <summary>
+    /// All signals but those that the kernel forces on a thread for what it does itself. Blocked, such a signal would
+    /// reset the program's own handler of it; open, we see it first, and the program never does.
+    /// </summary>
+    private static readonly ulong InjectionMask = ~((int[])[
+        Native.Signal.SIGILL, Native.Signal.SIGTRAP, Native.Signal.SIGBUS, Native.Signal.SIGFPE, Native.Signal.SIGSEGV,
+        Native.Signal.SIGSYS,
+    ]).Aggregate(0ul, (mask, signal) => mask | 1ul << (signal - 1));
+
+    private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(0.1), StuckAfter = TimeSpan.FromSeconds(0.7),
+        NoticeAfter = TimeSpan.FromSeconds(3);
 
     /// <summary>Takes over a stopped thread.</summary>
-    public RemoteCalls(int pid, StoppedThread thread, TargetMemory memory, ulong gadget, TimeSpan limit)
+    public RemoteCalls(int pid, StoppedThread thread, TargetMemory memory, ulong gadget, Action<string>? onWaiting)
     {
-        (_pid, _thread, _gadget, _limit, Memory) = (pid, thread, gadget, limit, memory);
+        (_pid, _thread, _gadget, _onWaiting, Memory) = (pid, thread, gadget, onWaiting, memory);
         _stopped = LeaveRestartableSequence(thread.Registers);
         _mask = thread.SignalMask;
         try
@@ -54,7 +67,10 @@ internal sealed class RemoteCalls : IDisposable
 
     private ulong Frame => _scratch + CodePages * PageNumber.Size;
 
-    /// <summary>One call, to its end.</summary>
+    /// <summary>
+    /// One call, to its end. The first is taken back when the thread cannot run; from then on there is something to be
+    /// put in order in the target, so a call waits for as long as it takes, and says so once.
+    /// </summary>
     /// <param name="number">The system call.</param>
     /// <param name="a">First argument.</param>
     /// <param name="b">Second.</param>
@@ -65,8 +81,12 @@ internal sealed class RemoteCalls : IDisposable
     /// <param name="whileWaiting">What must go on while the thread is inside, or null.</param>
     /// <returns>What the kernel returned: minus the error number when it failed.</returns>
     /// <exception cref="TargetGoneException">The thread ended.</exception>
+    /// <exception cref="CallWithdrawnException">The first call was taken back.</exception>
+    /// <exception cref="BadInputException">The first call became a signal.</exception>
     public long Call(int number, ulong a = 0, ulong b = 0, ulong c = 0, ulong d = 0, ulong e = 0, ulong f = 0, Action? whileWaiting = null)
     {
+        if (_broken)
+            return -Native.E.EFAULT;
         Native.UserRegs regs = _stopped;
         (regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9) = ((ulong)number, a, b, c, d, e, f);
         regs.orig_rax = ulong.MaxValue;
@@ -75,25 +95,86 @@ internal sealed class RemoteCalls : IDisposable
             regs.rsp = SignalFrame.StackPointer(Frame);
         // Registers before mask: from the scratch pages on, the thread gets its own mask back even if we die here.
         _thread.SetRegisters(regs);
-        _thread.SignalMask = ~(1ul << (Native.Signal.SIGTRAP - 1));
-        RunToSyscallStop(whileWaiting); // entry
-        RunToSyscallStop(whileWaiting); // exit
-        return (long)_thread.Registers.rax;
+        _thread.SignalMask = InjectionMask;
+        int? signal = RunToSyscallStop(whileWaiting, isEntry: true) ?? RunToSyscallStop(whileWaiting, isEntry: false);
+        return signal is null ? (long)_thread.Registers.rax : Break(signal.Value);
     }
 
-    private void RunToSyscallStop(Action? whileWaiting)
+    private long Break(int signal)
     {
-        Stopwatch clock = Stopwatch.StartNew();
+        _broken = true;
+        if (_changed)
+            return -Native.E.EFAULT;
+        string name = signal == Native.Signal.SIGSYS ? " (SIGSYS: Syscall User Dispatch or seccomp)" : "";
+        throw new BadInputException(
+            $"process {_pid}: a call made on its behalf became signal {signal}{name}, which the program does not see; "
+            + "a process that may make calls is expected");
+    }
+
+    /// <summary>Lets the thread run until it enters the kernel, or is about to leave it.</summary>
+    /// <returns>Null; or the signal that the kernel forced on it instead.</returns>
+    private int? RunToSyscallStop(Action? whileWaiting, bool isEntry)
+    {
+        string? withdrawn = null;
         while (true)
         {
             _thread.Resume(PTRACE_SYSCALL, 0);
-            int status = _thread.WaitForReport(whileWaiting, clock, _limit) ?? throw _thread.Gone();
+            int status = AwaitReport(whileWaiting, isEntry && !_changed, ref withdrawn);
             if (status == SyscallStop)
-                return;
+                return null;
+            if (status >> 8 == PTRACE_EVENT_STOP && withdrawn is not null)
+                throw new CallWithdrawnException(withdrawn);
+            if (status >> 8 != 0)
+                continue;
+            if (_thread.IsForced(status & 0x7f))
+                return status & 0x7f;
             // SIGSTOP cannot be blocked: it is sent again when the thread is back in its own code.
-            if (status >> 8 == 0)
-                _lateSignals.Add(status & 0x7f);
+            _lateSignals.Add(status & 0x7f);
         }
+    }
+
+    private int AwaitReport(Action? whileWaiting, bool mayWithdraw, ref string? withdrawn)
+    {
+        Stopwatch clock = Stopwatch.StartNew();
+        TimeSpan look = LookInterval;
+        for (Backoff backoff = default; ; backoff.Pause())
+        {
+            if (_thread.TryTakeReport(out int? status))
+                return status ?? throw _thread.Gone();
+            whileWaiting?.Invoke();
+            if (clock.Elapsed < look)
+                continue;
+            look += LookInterval;
+            if (mayWithdraw && withdrawn is null && WhyStuck(clock.Elapsed) is { } why)
+            {
+                // It stops before it makes the call, now or when it is let go; or it makes the call after all, and all
+                // is well.
+                withdrawn = why;
+                _thread.Interrupt();
+            }
+            SayLate(clock.Elapsed);
+        }
+    }
+
+    private string? WhyStuck(TimeSpan elapsed)
+    {
+        if (CgroupFreezer.WhyFrozen(_pid) is { } frozen)
+            return frozen;
+        char? state = ProcessInfo.ThreadState(_pid, _thread.Tid);
+        return (elapsed > StuckAfter && state == 'D') || elapsed > TracedProcess.Patience
+            ? $"thread {_thread.Tid} does not run (state {state}); a process whose threads can run is expected"
+            : null;
+    }
+
+    private void SayLate(TimeSpan elapsed)
+    {
+        if (_said || elapsed < NoticeAfter)
+            return;
+        _said = true;
+        string why = CgroupFreezer.WhyFrozen(_pid) ?? $"is in state {ProcessInfo.ThreadState(_pid, _thread.Tid)}";
+        _onWaiting?.Invoke(
+            $"process {_pid}: {why}; thread {_thread.Tid} is in the middle of a call made on its behalf, "
+            + "and is put back when it runs");
     }
 
     private ulong MapScratch()
@@ -104,6 +185,7 @@ internal sealed class RemoteCalls : IDisposable
         if (address is < 0 and > -4096)
             throw new BadInputException($"process {_pid}: has no room for a scratch page ({Native.Describe((int)-address)})");
         ulong scratch = (ulong)address;
+        _changed = true;
         byte[] frame = SignalFrame.Build(scratch + CodePages * PageNumber.Size, _stopped, _mask, _thread.ExtendedState());
         if (frame.Length > FramePages * PageNumber.Size)
             throw new BadInputException($"process {_pid}: its vector registers take {frame.Length} bytes; at most {FramePages * PageNumber.Size} are expected");
@@ -165,7 +247,11 @@ internal sealed class RemoteCalls : IDisposable
         // registers as they were: it knows what is pending, and whether a handler is going to run.
         _thread.Interrupt();
         _thread.Resume(PTRACE_CONT, 0);
-        if (_thread.WaitUntilStopped(null, Stopwatch.StartNew(), _limit))
+        Stopwatch clock = Stopwatch.StartNew();
+        bool? stopped;
+        for (Backoff backoff = default; (stopped = _thread.LookForStop()) is null; backoff.Pause())
+            SayLate(clock.Elapsed);
+        if (stopped == true)
             _thread.SetRegisters(_stopped);
         foreach (int signal in _lateSignals)
             _ = Native.Syscall(__NR_tgkill, _pid, _thread.Tid, signal);

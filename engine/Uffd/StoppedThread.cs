@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using Testbed.Core;
 using Testbed.Uffd.Interop;
 using static Testbed.Uffd.Interop.Native.E;
 using static Testbed.Uffd.Interop.Native.Nr;
@@ -28,12 +26,16 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     /// <summary>Asks it to stop.</summary>
     public void Interrupt() => Ptrace(PTRACE_INTERRUPT, null, null);
 
-    /// <summary>Waits until it stands still; signals that come first are delivered.</summary>
-    /// <returns>False when it has ended.</returns>
-    public bool WaitUntilStopped(Action? whileWaiting, Stopwatch clock, TimeSpan limit)
+    /// <summary>
+    /// Looks once whether it stands still, as it was asked to; signals that come first are delivered.
+    /// </summary>
+    /// <returns>Null when it does not yet, false when it has ended.</returns>
+    public bool? LookForStop()
     {
-        while (WaitForReport(whileWaiting, clock, limit) is { } status)
+        while (TryTakeReport(out int? status))
         {
+            if (status is null)
+                return false;
             if (status >> 8 == PTRACE_EVENT_STOP)
             {
                 RestartInterruptedCall();
@@ -41,9 +43,9 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
             }
             // A stop of another kind takes the request back, so it is made again. The signal is the program's own.
             Interrupt();
-            Resume(PTRACE_CONT, status >> 8 == 0 && (status & 0x80) == 0 ? status & 0x7f : 0);
+            Resume(PTRACE_CONT, status >> 8 == 0 && (status & 0x80) == 0 ? status.Value & 0x7f : 0);
         }
-        return false;
+        return null;
     }
 
     /// <summary>Lets it run on, with a signal if there is one to deliver.</summary>
@@ -52,31 +54,29 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     /// <summary>Stops tracing it: it runs on, or stays in its group-stop.</summary>
     public void Detach() => Ptrace(PTRACE_DETACH, null, null);
 
-    /// <summary>The next stop: the signal, with the event in the second byte.</summary>
-    /// <returns>Null when the thread has ended.</returns>
-    /// <exception cref="BadInputException">The time is up.</exception>
-    public int? WaitForReport(Action? whileWaiting, Stopwatch clock, TimeSpan limit)
+    /// <summary>
+    /// Looks once for the next stop. There is no descriptor to wait on, and no blocking wait: a thread may need our
+    /// answer before it can stop.
+    /// </summary>
+    /// <param name="status">The signal, with the event in the second byte; null when the thread has ended.</param>
+    /// <returns>False when there is nothing new.</returns>
+    public bool TryTakeReport(out int? status)
     {
-        // There is no descriptor to wait on, and no blocking wait: a thread may need our answer before it can stop.
-        for (int round = 0; ; round++)
+        const int Kinds = Native.Wait.WEXITED | Native.Wait.WSTOPPED | Native.Wait.__WALL | Native.Wait.WNOHANG;
+        status = null;
+        while (true)
         {
             Native.SigInfo info = default;
-            const int Kinds = Native.Wait.WEXITED | Native.Wait.WSTOPPED | Native.Wait.__WALL | Native.Wait.WNOHANG;
             if (Native.WaitId(Native.Wait.P_PID, tid, &info, Kinds | Native.Wait.WNOWAIT) < 0)
             {
                 if (Native.Errno == EINTR)
                     continue;
-                return null;
+                return true;
             }
-            if (info.si_pid == tid)
-                return Take(info, Kinds);
-            whileWaiting?.Invoke();
-            if (clock.Elapsed > limit)
-                throw new BadInputException($"thread {tid} of process {pid}: does not stop within {limit.TotalSeconds:0} s (state {ProcessInfo.ThreadState(pid, tid)}); a process whose threads can be interrupted is expected");
-            if (round < 200)
-                Thread.Yield();
-            else
-                Thread.Sleep(round < 2000 ? 0 : 1);
+            if (info.si_pid != tid)
+                return false;
+            status = Take(info, Kinds);
+            return true;
         }
     }
 
@@ -150,6 +150,41 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
         return size > 0 ? (rseq.rseq_abi_pointer, rseq.rseq_abi_size) : default;
     }
 
+    /// <summary>
+    /// Whether its system calls are made into signals for the program to handle (Syscall User Dispatch, as Wine uses
+    /// it); a call that we make would be, too. Kernels before 6.4 do not tell, and it is taken for one that has none.
+    /// </summary>
+    public bool DispatchesCalls
+    {
+        get
+        {
+            const int Request = Native.PtraceDispatchH.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG;
+            Native.DispatchConfiguration dispatch;
+            return Ptrace(Request, (void*)sizeof(Native.DispatchConfiguration), &dispatch) >= 0 && dispatch.mode != 0;
+        }
+    }
+
+    /// <summary>Sets its seccomp filters aside, or strict mode, for as long as it is traced.</summary>
+    /// <returns>0 or the error number.</returns>
+    public int SuspendSeccomp()
+    {
+        const int Options = PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP;
+        return Ptrace(PTRACE_SETOPTIONS, null, (void*)Options) < 0 ? Native.Errno : 0;
+    }
+
+    /// <summary>
+    /// Whether the signal that it is about to get comes from the kernel, for something that the thread itself did.
+    /// </summary>
+    public bool IsForced(int signal)
+    {
+        if (signal is not (Native.Signal.SIGSYS or Native.Signal.SIGSEGV or Native.Signal.SIGBUS or Native.Signal.SIGILL
+            or Native.Signal.SIGFPE or Native.Signal.SIGTRAP))
+            return false;
+        // Those that a process sends have codes of zero and below.
+        Native.SigInfo info = default;
+        return Ptrace(PTRACE_GETSIGINFO, null, &info) < 0 || info.si_code > 0;
+    }
+
     public TargetGoneException Gone() => new($"thread {tid} of process {pid} ended");
 
     private long Ptrace(int request, void* address, void* data) => Native.Ptrace(request, tid, address, data);
@@ -158,6 +193,24 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     {
         if (result >= 0)
             return;
-        throw Native.Errno == ESRCH ? Gone() : new InvalidOperationException($"{what} of thread {tid}: {Native.Describe(Native.Errno)}");
+        int error = Native.Errno;
+        // Of a thread that stands still, only SIGKILL can make it go.
+        if (error == ESRCH && IsDying())
+            throw Gone();
+        char? state = ProcessInfo.ThreadState(pid, tid);
+        throw new InvalidOperationException($"{what} of thread {tid}: {Native.Describe(error)} (state {state})");
+    }
+
+    private bool IsDying()
+    {
+        // For an instant between taking the signal and beginning to exit it shows no sign of either.
+        const int PatienceMilliseconds = 1000;
+        long end = Environment.TickCount64 + PatienceMilliseconds;
+        for (; !ProcessInfo.IsThreadDying(pid, tid); Thread.Sleep(1))
+        {
+            if (Environment.TickCount64 > end)
+                return false;
+        }
+        return true;
     }
 }

@@ -11,7 +11,7 @@ public sealed class HostCapabilityTests
     [Test]
     public void EveryCapabilityHasALineAndARemedyWhenItIsNotThere()
     {
-        IReadOnlyList<HostCapability> capabilities = HostCapabilities.Probe(CriuSetup.Find());
+        IReadOnlyList<HostCapability> capabilities = HostCapabilities.Probe(CriuSetup.Find(), CriuSetup.Script("criu.sh"), PipeLimits.PipeBytes);
         Assert.Multiple(() =>
         {
             Assert.That(capabilities.Select(c => c.Name), Is.Unique.And.SupersetOf(
@@ -29,7 +29,7 @@ public sealed class HostCapabilityTests
     public void RootCanCaptureHere()
     {
         Live.RequireRoot();
-        Assert.That(HostCapabilities.WhyNoCapture(HostCapabilities.Probe(CriuSetup.Find())), Is.Null);
+        Assert.That(HostCapabilities.WhyNoCapture(HostCapabilities.Probe(CriuSetup.Find(), CriuSetup.Script("criu.sh"), PipeLimits.PipeBytes)), Is.Null);
     }
 
     [Test]

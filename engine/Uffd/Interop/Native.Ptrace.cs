@@ -16,9 +16,32 @@ internal static partial class Native
     public static class PtraceH
     {
         public const int PTRACE_CONT = 7, PTRACE_GETREGS = 12, PTRACE_SETREGS = 13, PTRACE_DETACH = 17, PTRACE_SYSCALL = 24,
-            PTRACE_SETOPTIONS = 0x4200, PTRACE_GETREGSET = 0x4204, PTRACE_SETREGSET = 0x4205, PTRACE_SEIZE = 0x4206,
-            PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420a, PTRACE_SETSIGMASK = 0x420b, PTRACE_GET_RSEQ_CONFIGURATION = 0x420f;
+            PTRACE_SETOPTIONS = 0x4200, PTRACE_GETSIGINFO = 0x4202, PTRACE_GETREGSET = 0x4204,
+            PTRACE_SETREGSET = 0x4205, PTRACE_SEIZE = 0x4206, PTRACE_INTERRUPT = 0x4207, PTRACE_GETSIGMASK = 0x420a,
+            PTRACE_SETSIGMASK = 0x420b, PTRACE_GET_RSEQ_CONFIGURATION = 0x420f;
         public const int PTRACE_O_TRACESYSGOOD = 1, PTRACE_O_SUSPEND_SECCOMP = 1 << 21, PTRACE_EVENT_STOP = 128;
+    }
+
+    [KernelConstants("linux/ptrace.h", Guard = "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG")]
+    public static class PtraceDispatchH
+    {
+        public const int PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG = 0x4211;
+    }
+
+    /// <summary>How a thread's system calls become signals (Syscall User Dispatch).</summary>
+    [KernelStruct("struct ptrace_sud_config", "linux/ptrace.h", Guard = "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG")]
+    public struct DispatchConfiguration
+    {
+        public ulong mode;
+        public ulong selector;
+        public ulong offset;
+        public ulong len;
+    }
+
+    [KernelConstants("linux/kcmp.h")]
+    public static class Kcmp
+    {
+        public const int KCMP_VM = 1;
     }
 
     [KernelConstants("linux/elf.h")]
@@ -36,7 +59,8 @@ internal static partial class Native
     [KernelConstants("signal.h")]
     public static class Signal
     {
-        public const int SIGTRAP = 5, SIGKILL = 9, SIGSTOP = 19, CLD_EXITED = 1, CLD_KILLED = 2, CLD_DUMPED = 3;
+        public const int SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGKILL = 9, SIGSEGV = 11, SIGSTOP = 19,
+            SIGSYS = 31, CLD_EXITED = 1, CLD_KILLED = 2, CLD_DUMPED = 3;
         public const int SS_DISABLE = 2;
     }
 

@@ -19,7 +19,8 @@ internal static partial class Native
     public static class E
     {
         public const int EPERM = 1, ENOENT = 2, ESRCH = 3, EINTR = 4, EIO = 5, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EACCES = 13,
-            EFAULT = 14, EBUSY = 16, EEXIST = 17, EINVAL = 22, ENOTTY = 25, ENOSPC = 28, ENOSYS = 38, ECONNRESET = 104;
+            EFAULT = 14, EBUSY = 16, EEXIST = 17, EINVAL = 22, ENFILE = 23, EMFILE = 24, ENOTTY = 25, ENOSPC = 28,
+            ENOSYS = 38, ECONNRESET = 104;
     }
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
@@ -75,7 +76,8 @@ internal static partial class Native
             __NR_madvise = 28, __NR_getpid = 39, __NR_socketpair = 53, __NR_recvmsg = 47, __NR_userfaultfd = 323,
             __NR_pidfd_open = 434, __NR_pidfd_getfd = 438, __NR_tgkill = 234, __NR_restart_syscall = 219,
             __NR_rt_sigreturn = 15, __NR_rt_sigprocmask = 14, __NR_poll = 7, __NR_clone = 56, __NR_exit_group = 231,
-            __NR_pidfd_send_signal = 424, __NR_kcmp = 312, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285, __NR_memfd_create = 319;
+            __NR_pidfd_send_signal = 424, __NR_kcmp = 312, __NR_gettid = 186, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285,
+            __NR_memfd_create = 319;
 
         // The calls that an interruption ends with EINTR although no handler ran, see StoppedThread.
         public const int __NR_read = 0, __NR_write = 1, __NR_readv = 19, __NR_writev = 20, __NR_accept = 43, __NR_sendto = 44,
@@ -88,12 +90,6 @@ internal static partial class Native
     public static class Sched
     {
         public const ulong CLONE_VM = 0x100, CLONE_FILES = 0x400;
-    }
-
-    [KernelConstants("linux/kcmp.h")]
-    public static class Kcmp
-    {
-        public const int KCMP_VM = 1;
     }
 
     [KernelConstants("fcntl.h")]
