@@ -33,6 +33,9 @@ public static class Rescue
             throw new BadInputException($"{directory}: is about process {journal.Pid}; expected {pid}");
         saved.Complete(journal.ReadChanges(), children: 1);
         saved.All.TryGetValue(0, out UserFaultFd? fd);
+        // Killed before it had made a userfaultfd: nothing was taken.
+        if (journal is { Phase: CapturePhase.Evicting, TargetFd: < 0 } && fd is null && !InPlaceTarget.HasUserFaultFdIn(pid))
+            return ProcessInfo.IsRunning(pid, journal.StartTime) ? FinishOutcome.Detached : FinishOutcome.Exited;
         using InPlaceTarget? target = ProcessInfo.IsRunning(pid, journal.StartTime) ? InPlaceTarget.Adopt(pid, journal.TargetFd, fd) : null;
         return Run(target, saved.All.Where(s => s.Key != 0).Select(s => (s.Key, s.Value)), directory, journal);
     }
@@ -44,7 +47,7 @@ public static class Rescue
         // Killed while finishing: every page is in, and pages that are missing now are ones that the program dropped.
         if (journal.Phase != CapturePhase.Finishing)
             BringBack(target, [.. children], directory, journal);
-        return target?.Finish() ?? FinishOutcome.Exited;
+        return target?.Finish(journal.Staging) ?? FinishOutcome.Exited;
     }
 
     private static void BringBack(

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Reflection;
+using System.Runtime.CompilerServices;
 using Testbed.Core;
 using Testbed.Uffd.Interop;
 using static Testbed.Uffd.Interop.Native.Nr;
@@ -27,6 +29,8 @@ internal sealed class RemoteCalls : IDisposable
     private readonly ulong _mask;
     private readonly ulong _gadget;
     private readonly List<int> _lateSignals = [];
+    private readonly bool _isGuest;
+    private readonly ulong _guestFrame;
     private ulong _scratch;
 
     /// <summary>Takes over a stopped thread.</summary>
@@ -46,13 +50,38 @@ internal sealed class RemoteCalls : IDisposable
         }
     }
 
+    /// <summary>
+    /// Takes over another stopped thread of the same process for a while. It uses the host's code, and a frame of its own: each thread needs
+    /// one that leads back to itself.
+    /// </summary>
+    /// <param name="host">The thread that mapped the scratch pages, and outlives this.</param>
+    /// <param name="thread">The other thread.</param>
+    /// <param name="frame">Where in the target its frame goes: <see cref="FrameBytes"/> that nobody else uses meanwhile.</param>
+    public RemoteCalls(RemoteCalls host, StoppedThread thread, ulong frame)
+    {
+        (_pid, _thread, _gadget, _limit, Memory) = (host._pid, thread, host._gadget, host._limit, host.Memory);
+        (_isGuest, _guestFrame, _scratch) = (true, frame, host._scratch);
+        _stopped = LeaveRestartableSequence(thread.Registers);
+        _mask = thread.SignalMask;
+        byte[] bytes = SignalFrame.Build(frame, _stopped, _mask, thread.ExtendedState());
+        if (bytes.Length > (int)FrameBytes)
+            throw new BadInputException($"process {_pid}: its vector registers take {bytes.Length} bytes; at most {FrameBytes} are expected");
+        Memory.Write(frame, bytes);
+    }
+
+    /// <summary>What a thread's frame takes at most.</summary>
+    public const ulong FrameBytes = FramePages * PageNumber.Size;
+
+    /// <summary>The thread.</summary>
+    public int Tid => _thread.Tid;
+
     /// <summary>The target's memory.</summary>
     public TargetMemory Memory { get; }
 
     /// <summary>A page in the target for the arguments and answers of calls; 4,096 bytes, nobody else's.</summary>
     public ulong Data => _scratch + (CodePages + FramePages) * PageNumber.Size;
 
-    private ulong Frame => _scratch + CodePages * PageNumber.Size;
+    private ulong Frame => _isGuest ? _guestFrame : _scratch + CodePages * PageNumber.Size;
 
     /// <summary>One call, to its end.</summary>
     /// <param name="number">The system call.</param>
@@ -96,6 +125,27 @@ internal sealed class RemoteCalls : IDisposable
         }
     }
 
+    /// <summary>
+    /// After a call outside the scratch pages: its own state at once, before anything that takes time. Killed before the first call, or between
+    /// two of them, we leave a thread that runs on.
+    /// </summary>
+    private void GoHome()
+    {
+        _thread.SetRegisters(SignalFrame.AfterRestart(_stopped));
+        _thread.SignalMask = _mask;
+    }
+
+    /// <summary>What runs while a thread has our registers must not be compiled just then: that takes a thousand times as long.</summary>
+    static RemoteCalls()
+    {
+        const BindingFlags All = BindingFlags.DeclaredOnly | BindingFlags.Instance | BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic;
+        foreach (Type type in (Type[])[typeof(RemoteCalls), typeof(StoppedThread), typeof(SignalFrame)])
+        {
+            foreach (MethodInfo method in type.GetMethods(All).Where(m => !m.ContainsGenericParameters && !m.IsAbstract))
+                RuntimeHelpers.PrepareMethod(method.MethodHandle);
+        }
+    }
+
     private ulong MapScratch()
     {
         // Shared, so that it never merges with a mapping of the target's own.
@@ -104,12 +154,14 @@ internal sealed class RemoteCalls : IDisposable
         if (address is < 0 and > -4096)
             throw new BadInputException($"process {_pid}: has no room for a scratch page ({Native.Describe((int)-address)})");
         ulong scratch = (ulong)address;
+        GoHome();
         byte[] frame = SignalFrame.Build(scratch + CodePages * PageNumber.Size, _stopped, _mask, _thread.ExtendedState());
         if (frame.Length > FramePages * PageNumber.Size)
             throw new BadInputException($"process {_pid}: its vector registers take {frame.Length} bytes; at most {FramePages * PageNumber.Size} are expected");
         Memory.Write(scratch, SignalFrame.Code);
         Memory.Write(scratch + CodePages * PageNumber.Size, frame);
         long error = Call(__NR_mprotect, scratch, CodePages * PageNumber.Size, Native.Mman.PROT_READ | Native.Mman.PROT_EXEC);
+        GoHome();
         if (error >= 0)
             return scratch;
         _ = Call(__NR_munmap, scratch, ScratchBytes);
@@ -144,7 +196,8 @@ internal sealed class RemoteCalls : IDisposable
         {
             ulong scratch = _scratch;
             _scratch = 0;
-            _ = Call(__NR_munmap, scratch, ScratchBytes);
+            if (!_isGuest)
+                _ = Call(__NR_munmap, scratch, ScratchBytes);
             Restore();
         }
         catch (TargetGoneException)
