@@ -5,18 +5,22 @@ using static Testbed.Uffd.Interop.Native.Nr;
 namespace Testbed.Uffd;
 
 /// <summary>
-/// The pages that the kernel itself reads or writes on behalf of a thread when nobody can serve it: while the thread exits, a missing page is
-/// an error that the kernel passes over in silence. Then a joiner, or whoever waits for a robust mutex, waits for ever. So these pages
+/// The pages that the kernel itself reads or writes on behalf of a thread when nobody can serve it: while the thread
+/// exits, a missing page is
+/// an error that the kernel passes over in silence. Then a joiner, or whoever waits for a robust mutex, waits for ever.
+/// So these pages
 /// stay where they are.
 /// </summary>
 internal static class KernelPages
 {
     /// <summary>
-    /// Enough for the thread control block of glibc (2,304 bytes) and of musl, where the thread pointer points: the thread's id is in there.
+    /// Enough for the thread control block of glibc (2,304 bytes) and of musl, where the thread pointer points: the
+    /// thread's id is in there.
     /// </summary>
     private const ulong ControlBlockBytes = 2304;
 
-    /// <summary>What the kernel tells from outside about a stopped thread, and what the thread's robust list says now.</summary>
+    /// <summary>What the kernel tells from outside about a stopped thread, and what the thread's robust list says
+    /// now.</summary>
     public static List<PageRange> Of(StoppedThread thread, TargetMemory memory)
     {
         List<PageRange> pages = [];
@@ -29,7 +33,8 @@ internal static class KernelPages
     }
 
     /// <summary>
-    /// Adds the word that the kernel clears when a thread exits, and wakes a joiner by (clear_child_tid). Only the thread itself can ask where
+    /// Adds the word that the kernel clears when a thread exits, and wakes a joiner by (clear_child_tid). Only the
+    /// thread itself can ask where
     /// it is.
     /// </summary>
     /// <param name="pages">Takes the pages.</param>
@@ -58,7 +63,8 @@ internal static class KernelPages
         }
     }
 
-    /// <summary>One frame serves all threads, one after the other: whoever had it before has its own registers back.</summary>
+    /// <summary>One frame serves all threads, one after the other: whoever had it before has its own registers
+    /// back.</summary>
     private static ulong MapFrame(RemoteCalls host)
     {
         long frame = host.Call(__NR_mmap, 0, RemoteCalls.FrameBytes, Native.Mman.PROT_READ | Native.Mman.PROT_WRITE,
@@ -69,7 +75,8 @@ internal static class KernelPages
     private static ulong TidAddress(RemoteCalls calls, ulong answer) =>
         calls.Call(__NR_prctl, Native.Prctl.PR_GET_TID_ADDRESS, answer) == 0 ? calls.Memory.Read<ulong>(answer) : 0;
 
-    /// <summary>The list as exit_robust_list in the kernel walks it: as long, and no further than memory goes.</summary>
+    /// <summary>The list as exit_robust_list in the kernel walks it: as long, and no further than memory
+    /// goes.</summary>
     private static void AddRobustList(List<PageRange> pages, ulong head, TargetMemory memory)
     {
         const ulong PriorityInheritance = 1;

@@ -7,9 +7,12 @@ using static Testbed.Uffd.Interop.Native.Nr;
 namespace Testbed.Uffd;
 
 /// <summary>
-/// Evicts pages by UFFDIO_MOVE, which the target itself has to call. The kernel refuses to move a page that a device, or the kernel on behalf
-/// of a request in flight, may still write to (it is pinned); such a page stays. What was moved nobody can write to any more. It is
-/// compared with what was dumped, goes back if it changed since, and is dropped if not: then the image holds exactly what is away.
+/// Evicts pages by UFFDIO_MOVE, which the target itself has to call. The kernel refuses to move a page that a device,
+/// or the kernel on behalf
+/// of a request in flight, may still write to (it is pinned); such a page stays. What was moved nobody can write to any
+/// more. It is
+/// compared with what was dumped, goes back if it changed since, and is dropped if not: then the image holds exactly
+/// what is away.
 /// </summary>
 internal sealed class PageMover
 {
@@ -71,7 +74,8 @@ internal sealed class PageMover
         return [.. mappings.Where(_refused.Contains)];
     }
 
-    /// <summary>What exists of an area, in whole huge pages where it is large: address space without pages costs nothing.</summary>
+    /// <summary>What exists of an area, in whole huge pages where it is large: address space without pages costs
+    /// nothing.</summary>
     private List<PageRange> Pieces(PageRange area, List<PageRange> keep)
     {
         List<PageRange> existing = [], pieces = [];
@@ -83,7 +87,8 @@ internal sealed class PageMover
         return pieces;
     }
 
-    /// <summary>Gives a piece a place in the staging area, or its parts several; a batch that is full goes first.</summary>
+    /// <summary>Gives a piece a place in the staging area, or its parts several; a batch that is full goes
+    /// first.</summary>
     private void Put(PageRange piece, Mapping owner)
     {
         while (!piece.IsEmpty && !_refused.Contains(owner))
@@ -121,8 +126,10 @@ internal sealed class PageMover
                 if (!_refused.Contains(_owners[i]) && !MoveOut(_batch[i]))
                     _refused.Add(_owners[i]);
             }
-            // It takes the lock of the address space for itself, so whoever found a page before it was moved has done with it. (A write to
-            // /proc/PID/mem holds that lock until the bytes are in the page.) And what is dropped there now causes no message.
+            // It takes the lock of the address space for itself, so whoever found a page before it was moved has done
+            // with it. (A write to
+            // /proc/PID/mem holds that lock until the bytes are in the page.) And what is dropped there now causes no
+            // message.
             _ = _fd.Unregister(used);
             foreach (ChangeJournal.StagedPages piece in _batch)
                 MoveBackChanged(piece);
@@ -166,10 +173,12 @@ internal sealed class PageMover
     }
 
     /// <summary>
-    /// A page that is shared with a forked child since the fork, or merged with an equal one, is refused like a pinned one. A write would make
+    /// A page that is shared with a forked child since the fork, or merged with an equal one, is refused like a pinned
+    /// one. A write would make
     /// it the process's own, and so does this. It does not change a pinned page, which is its own already.
     /// </summary>
-    /// <returns>Up to where pages are the process's own now. A page before it that is still refused is pinned.</returns>
+    /// <returns>Up to where pages are the process's own now. A page before it that is still refused is
+    /// pinned.</returns>
     private PageNumber MakeOwn(PageRange pages)
     {
         const long Most = 2048;

@@ -3,12 +3,14 @@ using Testbed.Core;
 namespace Testbed.Uffd;
 
 /// <summary>
-/// Ways by which the kernel or a device may still write to a stopped process's memory by physical address. Pages are moved away in a
+/// Ways by which the kernel or a device may still write to a stopped process's memory by physical address. Pages are
+/// moved away in a
 /// manner that a pinned page resists; this is for the pages that cannot be moved.
 /// </summary>
 internal static class PinSources
 {
-    /// <summary>Names under /dev that pin no memory of their users, or only while a thread is inside a system call.</summary>
+    /// <summary>Names under /dev that pin no memory of their users, or only while a thread is inside a system
+    /// call.</summary>
     private static readonly string[] Harmless =
     [
         "null", "zero", "full", "random", "urandom", "tty", "pts/", "ptmx", "console", "kmsg", "log", "shm/", "mqueue/", "fuse", "net/tun",

@@ -5,7 +5,8 @@ using static Testbed.Uffd.Interop.Native.Nr;
 namespace Testbed.Uffd;
 
 /// <summary>
-/// A mapping inside the target into which pages are moved to be dropped there. The kernel moves only between areas of the same access and
+/// A mapping inside the target into which pages are moved to be dropped there. The kernel moves only between areas of
+/// the same access and
 /// the same lock state, so there is one for each kind of area, one after the other.
 /// </summary>
 internal sealed class StagingArea
@@ -15,7 +16,8 @@ internal sealed class StagingArea
 
     private const int Huge = Pagemap.PagesPerHugePage;
 
-    // Room to begin at a huge page's boundary, and one page at each end that keeps it from merging with a mapping of the target's.
+    // Room to begin at a huge page's boundary, and one page at each end that keeps it from merging with a mapping of
+    // the target's.
     private const long MappedPages = PagesMax + Huge + 2;
 
     private readonly RemoteCalls _calls;
@@ -46,7 +48,8 @@ internal sealed class StagingArea
     public static PageNumber FirstPage(PageRange mapped) => new((mapped.Start.Value + Huge) / Huge * Huge);
 
     /// <summary>Maps it.</summary>
-    /// <returns>Null when the process may not have it: a limit of its own (address space, locked memory) refuses.</returns>
+    /// <returns>Null when the process may not have it: a limit of its own (address space, locked memory)
+    /// refuses.</returns>
     public static StagingArea? TryMap(RemoteCalls calls, ChangeJournal? journal, int protection, bool isLocked)
     {
         const ulong Kind = Native.Mman.MAP_PRIVATE | Native.Mman.MAP_ANONYMOUS | Native.Mman.MAP_NORESERVE;
@@ -84,7 +87,8 @@ internal sealed class StagingArea
         _ = _calls.Call(__NR_madvise, Range.Start.Address, (ulong)pages << PageNumber.Shift, (ulong)advice);
     }
 
-    /// <summary>Takes it away. Should we die in between, an empty mapping is left, which is better than one of somebody else unmapped.</summary>
+    /// <summary>Takes it away. Should we die in between, an empty mapping is left, which is better than one of somebody
+    /// else unmapped.</summary>
     public void Unmap()
     {
         _journal?.Staging = default;

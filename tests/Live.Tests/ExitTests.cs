@@ -3,7 +3,8 @@ using Testbed.Uffd;
 
 namespace Testbed.Live.Tests;
 
-/// <summary>A thread that ends while its memory is missing. Nobody can serve the kernel then, so what it needs must be there.</summary>
+/// <summary>A thread that ends while its memory is missing. Nobody can serve the kernel then, so what it needs must be
+/// there.</summary>
 [NonParallelizable]
 public sealed class ExitTests
 {
@@ -14,7 +15,8 @@ public sealed class ExitTests
     public void Whoever_waits_for_a_thread_learns_of_its_end_when_memory_is_missing(
         [Values("join", "mutexes", "lists", "cycle", "tid")] string kind, [Values] bool rseq)
     {
-        // Without this area, for which the thread's control block has always stayed, the block is like any other memory.
+        // Without this area, for which the thread's control block has always stayed, the block is like any other
+        // memory.
         using Subject subject = new("env", $"GLIBC_TUNABLES=glibc.pthread.rseq={(rseq ? 1 : 0)}", Live.Build("exits"), kind);
         Assert.That(subject.ReadLine(), Is.EqualTo("ready"));
         using Capture capture = new(subject.Pid, RegionSelection.Anon);
