@@ -172,7 +172,17 @@ public sealed class LiveSession : IDisposable
         TransferOptions transfer = _options.EffectiveTransfer;
         PageLane[] lanes = Server is null ? [] : [.. Enumerable.Range(0, transfer.Lanes).Select(_ => Connect())];
         _journal.Phase = CapturePhase.Evicting;
-        EvictedMemory evicted = _target.Evict(_journal);
+        EvictedMemory evicted;
+        try
+        {
+            evicted = _target.Evict(_journal);
+        }
+        catch
+        {
+            // Failed half-way, it has memory that is missing, and gets it back from the images.
+            _away = _target.HasUserFaultFd && !_target.HasExited;
+            throw;
+        }
         _away = true;
         _guard.Entrust(0, _target.Fd);
         _guard.Keep();

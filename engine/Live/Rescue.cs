@@ -51,6 +51,9 @@ public static class Rescue
     {
         saved.Complete(journal.ReadChanges(), children: 1);
         Dictionary<int, UserFaultFd> children = saved.All.Where(s => s.Key != 0).ToDictionary();
+        // Killed before it had made a userfaultfd: nothing was taken.
+        if (journal is { Phase: CapturePhase.Evicting, TargetFd: < 0 } && !saved.All.ContainsKey(0) && !InPlaceTarget.HasUserFaultFdIn(pid))
+            return ProcessInfo.IsRunning(pid, journal.StartTime) ? FinishOutcome.Detached : FinishOutcome.Exited;
         InPlaceTarget? target = null;
         for (string? told = null; ; Thread.Sleep(Pause))
         {
@@ -77,7 +80,7 @@ public static class Rescue
         // Killed while finishing: every page is in, and pages that are missing now are ones that the program dropped.
         if (journal.Phase != CapturePhase.Finishing)
             BringBack(target, children, images, journal, log);
-        return target?.Finish() ?? FinishOutcome.Exited;
+        return target?.Finish(journal.Staging) ?? FinishOutcome.Exited;
     }
 
     private static InPlaceTarget? Find(ChangeJournal journal, int pid, SavedDescriptors saved, Action<string> log)

@@ -69,7 +69,26 @@ public sealed unsafe class ChangeJournal : IDisposable
         public ulong DroppingStart;
         public long DroppingPages;
         public int Holder;
+        public int StagingPages;
+        public ulong StagingStart;
+        public int StagedCount;
     }
+
+    /// <summary>Pages of the process, and where in the staging area they are, counted in pages from its start.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct StagedPages
+    {
+        public ulong Source;
+        public int Pages, Offset;
+
+        public readonly PageRange SourceRange => new(new PageNumber(Source), Pages);
+    }
+
+    // Behind the header, in the same page.
+    private const int StagedOffset = 256;
+
+    /// <summary>How many pieces the journal has room for.</summary>
+    internal const int StagedMax = (HeaderBytes - StagedOffset) / 16;
 
     [StructLayout(LayoutKind.Explicit, Size = SlotBytes)]
     private struct Slot
@@ -248,6 +267,30 @@ public sealed unsafe class ChangeJournal : IDisposable
     {
         get => new(new PageNumber(Head->DroppingStart), Head->DroppingPages);
         set => (Head->DroppingStart, Head->DroppingPages) = (value.Start.Value, value.Count);
+    }
+
+    /// <summary>
+    /// The mapping that eviction made in the process to move pages through; empty when there is none. It is cleared before the mapping is
+    /// taken away, so that nobody else unmaps what the process has put in its place since.
+    /// </summary>
+    public PageRange Staging
+    {
+        get => new(new PageNumber(Head->StagingStart), Head->StagingPages);
+        set => (Head->StagingStart, Head->StagingPages) = (value.Start.Value, (int)value.Count);
+    }
+
+    /// <summary>
+    /// What is being moved into the staging area. While this is not empty, the area holds the only copy of pages that changed after they were
+    /// dumped; once it is empty, whatever is still there is also in the images.
+    /// </summary>
+    internal ReadOnlySpan<StagedPages> Staged
+    {
+        get => new((byte*)Head + StagedOffset, Volatile.Read(ref Head->StagedCount));
+        set
+        {
+            value.CopyTo(new Span<StagedPages>((byte*)Head + StagedOffset, StagedMax));
+            Volatile.Write(ref Head->StagedCount, value.Length);
+        }
     }
 
     /// <summary>Whether changes were lost because it could not grow.</summary>

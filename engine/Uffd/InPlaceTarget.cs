@@ -69,6 +69,9 @@ public sealed class InPlaceTarget : IDisposable
     /// </summary>
     public Action<string>? OnWaiting { get; init; }
 
+    /// <summary>Whether memory of the process may be missing.</summary>
+    public bool HasUserFaultFd => _fd is not null;
+
     /// <summary>A descriptor that polls readable when the process has exited.</summary>
     public int ExitFd => _pidFd.Fd;
 
@@ -160,6 +163,9 @@ public sealed class InPlaceTarget : IDisposable
         (Threads, _mappings, _chosen) = ([], [], []);
     }
 
+    /// <summary>Whether a process has a userfaultfd, of whomever.</summary>
+    public static bool HasUserFaultFdIn(int pid) => FindUserFaultFd(pid) >= 0;
+
     private static int FindUserFaultFd(int pid)
     {
         try
@@ -188,6 +194,7 @@ public sealed class InPlaceTarget : IDisposable
         {
             // Refused because it was done before, as it should be.
         }
+        SettleStaging(journal);
         // The thread may not have come to its call yet.
         const int PatienceMilliseconds = 200;
         for (long end = Environment.TickCount64 + PatienceMilliseconds; Environment.TickCount64 < end && !journal.Dropping.IsEmpty;)
@@ -206,6 +213,47 @@ public sealed class InPlaceTarget : IDisposable
             journal.Keep(messages.Length);
         }
         journal.Dropping = default;
+    }
+
+    /// <summary>
+    /// Gives pages that are still in the staging area back from there: some may have changed after they were dumped. What cannot be given back
+    /// because the program changes its memory at this moment comes from the images, like all else.
+    /// </summary>
+    private unsafe void SettleStaging(ChangeJournal journal)
+    {
+        if (journal.Staging.IsEmpty)
+            return;
+        // A call that is on its way ends first, and a later one is refused.
+        _ = Fd.Unregister(journal.Staging);
+        try
+        {
+            using TargetMemory memory = new(Info.Pid);
+            using Pagemap pagemap = new(Info.Pid);
+            byte[] page = GC.AllocateUninitializedArray<byte>(PageNumber.Size, pinned: true);
+            List<PageRange> moved = [];
+            // The area begins one page after the mapping, at a huge page's boundary.
+            PageNumber start = StagingArea.FirstPage(journal.Staging);
+            foreach (ChangeJournal.StagedPages piece in journal.Staged)
+            {
+                moved.Clear();
+                pagemap.Scan(new PageRange(start + piece.Offset, piece.Pages), moved);
+                foreach (PageRange run in moved)
+                {
+                    for (PageNumber staged = run.Start; staged < run.End; staged += 1)
+                    {
+                        if (memory.Read(staged.Address, page) != PageNumber.Size)
+                            continue;
+                        fixed (byte* bytes = page)
+                            _ = Fd.Copy(new PageNumber(piece.Source) + (staged - start - piece.Offset), (nint)bytes, 1, out _);
+                    }
+                }
+            }
+        }
+        catch (TargetGoneException)
+        {
+            // Then there is nobody to give them back to.
+        }
+        journal.Staged = [];
     }
 
     /// <summary>The pages of registered areas that are in, by present address. The process may run.</summary>
@@ -259,10 +307,16 @@ public sealed class InPlaceTarget : IDisposable
     {
         TracedProcess stopped = _stopped ?? throw new InvalidOperationException("the process is not stopped");
         MemoryDump dump = _dump ?? throw new InvalidOperationException("Dump comes before Evict");
-        List<PageRange> keep = PageRanges.Normalize([.. stopped.ForEachThread(KernelPages), .. dump.Unreadable]);
         try
         {
-            stopped.Inject(_mappings, calls => CreateAndEvict(calls, keep, journal));
+            stopped.Inject(_mappings, calls =>
+            {
+                List<PageRange> keep = [.. dump.Unreadable, .. LockedZeroPages(dump)];
+                foreach (StoppedThread thread in stopped.StoppedThreads)
+                    keep.AddRange(KernelPages.Of(thread, calls.Memory));
+                KernelPages.AddExitWords(keep, calls, stopped.StoppedThreads);
+                return CreateAndEvict(calls, PageRanges.Normalize(keep), dump, journal);
+            });
         }
         catch (TargetGoneException)
         {
@@ -284,15 +338,23 @@ public sealed class InPlaceTarget : IDisposable
         return new EvictedMemory(new MemoryImage(Areas, PageRanges.Subtract(inAreas, resident)), resident);
     }
 
-    /// <summary>The pages that the kernel touches on behalf of a thread whenever it runs: nobody could serve that fault in time.</summary>
-    private static PageRange KernelPages(StoppedThread thread)
+    /// <summary>
+    /// Existing pages of locked memory that are zero. Pages of that kind are nowhere in the images, so if they were dropped, nothing would lock
+    /// a page in their place until it is touched.
+    /// </summary>
+    private List<PageRange> LockedZeroPages(MemoryDump dump)
     {
-        (ulong address, uint size) = thread.RestartableSequences();
-        return size == 0 ? default : PageRange.Between(PageNumber.Of(address), PageNumber.Of(address + size - 1) + 1);
+        List<PageRange> existing = [];
+        using Pagemap pagemap = new(Info.Pid);
+        foreach (Mapping mapping in _chosen.Where(m => m.IsLocked))
+            pagemap.Scan(mapping.Range, existing, zeroPages: true);
+        return PageRanges.Subtract(existing, dump.Content);
     }
 
-    private bool CreateAndEvict(RemoteCalls calls, List<PageRange> keep, ChangeJournal? journal)
+    private bool CreateAndEvict(RemoteCalls calls, List<PageRange> keep, MemoryDump dump, ChangeJournal? journal)
     {
+        string? pins = PinSources.Find(Info.Pid, _mappings);
+        bool canMove;
         _fdInTarget = RemoteUffd.Create(calls, _pidFd, Info.Pid);
         try
         {
@@ -300,7 +362,9 @@ public sealed class InPlaceTarget : IDisposable
             if (fd < 0)
                 throw new BadInputException($"process {Info.Pid}: its userfaultfd cannot be shared ({Native.Describe(-fd)}); Linux 5.6 or newer and the right to trace are expected");
             _fd = new UserFaultFd(fd);
-            _fd.Api(UffdFeatures.Process);
+            canMove = (_fd.Api(UffdFeatures.Process) & Native.UffdMove.UFFD_FEATURE_MOVE) != 0;
+            if (!canMove && pins is not null)
+                throw new BadInputException($"process {Info.Pid} ({Info.Name}): has {pins}, which may write to its memory while that is being dropped; Linux 6.8 or newer (UFFDIO_MOVE) is expected");
             Register(_fd);
         }
         catch
@@ -313,8 +377,29 @@ public sealed class InPlaceTarget : IDisposable
             throw;
         }
         journal?.TargetFd = _fdInTarget;
+        List<Mapping> unmoved = _chosen;
+        if (canMove)
+        {
+            using Pagemap pagemap = new(Info.Pid);
+            PageMover mover = new(calls, _fd, _fdInTarget, dump, pagemap, journal);
+            unmoved = [.. _chosen.Where(m => !PageMover.CanMove(m))];
+            foreach (var kind in _chosen.Where(PageMover.CanMove).GroupBy(m => (m.Protection, m.IsLocked)))
+                unmoved.AddRange(mover.Evict([.. kind], keep));
+        }
         EventDrain drain = new(_fd);
-        foreach (Mapping mapping in _chosen)
+        if (pins is null)
+            Drop(calls, unmoved, keep, drain, journal);
+        else
+            _skipped.AddRange(unmoved.Select(m => new SkippedMapping(m, $"cannot be moved, and the process has {pins}, which may write to it")));
+        drain.WakeFaults();
+        return true;
+    }
+
+    /// <summary>Drops pages without a look at who may write to them meanwhile: nobody does.</summary>
+    private static void Drop(
+        RemoteCalls calls, IEnumerable<Mapping> mappings, List<PageRange> keep, EventDrain drain, ChangeJournal? journal)
+    {
+        foreach (Mapping mapping in mappings)
         {
             int advice = mapping.IsLocked ? Native.Mman.MADV_DONTNEED_LOCKED : Native.Mman.MADV_DONTNEED;
             foreach (PageRange range in PageRanges.Subtract([mapping.Range], keep))
@@ -324,8 +409,6 @@ public sealed class InPlaceTarget : IDisposable
             }
         }
         journal?.Dropping = default;
-        drain.WakeFaults();
-        return true;
     }
 
     private void Register(UserFaultFd fd)
@@ -360,12 +443,13 @@ public sealed class InPlaceTarget : IDisposable
     /// now, and nobody else may be reading <see cref="Fd"/>. Unregistering comes before closing, and by the areas as they are now:
     /// they may have been split, moved or unmapped.
     /// </summary>
+    /// <param name="staging">A mapping of ours that eviction left behind because its program was killed; it is unmapped.</param>
     /// <returns>What had become of the process; all of these are good ends.</returns>
     /// <exception cref="BadInputException">
     /// The descriptor inside the process stays open: somebody else traces it now, or no thread of it can make a call.
     /// The rest was done.
     /// </exception>
-    public FinishOutcome Finish()
+    public FinishOutcome Finish(PageRange staging = default)
     {
         Resume();
         try
@@ -384,8 +468,7 @@ public sealed class InPlaceTarget : IDisposable
                 // The program may have closed all descriptors that it did not know, and opened others.
                 if (!IsUserFaultFd(Info.Pid, _fdInTarget))
                     return FinishOutcome.Detached;
-                IReadOnlyList<Mapping> mappings = ProcMaps.Read(Info.Pid);
-                if (stopped.TryInject(mappings, calls => calls.Call(__NR_close, (ulong)_fdInTarget)) is null)
+                if (stopped.TryInject(ProcMaps.Read(Info.Pid), calls => CloseInside(calls, staging)) is null)
                     return FinishOutcome.Detached;
             }
         }
@@ -404,6 +487,13 @@ public sealed class InPlaceTarget : IDisposable
             _fd = null;
             _fdInTarget = -1;
         }
+    }
+
+    private void CloseInside(RemoteCalls calls, PageRange staging)
+    {
+        _ = calls.Call(__NR_close, (ulong)_fdInTarget);
+        if (!staging.IsEmpty)
+            _ = calls.Call(__NR_munmap, staging.Start.Address, (ulong)staging.Bytes);
     }
 
     private void UnregisterAll(EventDrain drain)

@@ -11,6 +11,10 @@ namespace Testbed.Uffd;
 internal sealed class Pagemap : IDisposable
 {
     private const ulong PresentBit = 1ul << 63, SwappedBit = 1ul << 62, GuardBit = 1ul << 58;
+
+    /// <summary>How many pages one huge page takes the place of.</summary>
+    public const int PagesPerHugePage = 512;
+
     private readonly int _fd;
     private readonly bool _canScan;
 
@@ -39,10 +43,13 @@ internal sealed class Pagemap : IDisposable
     }
 
     /// <summary>Appends the existing pages of <paramref name="range"/>, as runs by address.</summary>
-    public void Scan(PageRange range, List<PageRange> present)
+    /// <param name="range">Where to look.</param>
+    /// <param name="present">Takes the runs.</param>
+    /// <param name="zeroPages">Whether the shared zero page counts as an existing one, too.</param>
+    public void Scan(PageRange range, List<PageRange> present, bool zeroPages = false)
     {
         if (_canScan)
-            ScanByIoctl(range, present);
+            ScanByIoctl(range, present, zeroPages);
         else
             ScanByRead(range, present);
     }
@@ -81,12 +88,12 @@ internal sealed class Pagemap : IDisposable
         return n;
     }
 
-    private unsafe void ScanByIoctl(PageRange range, List<PageRange> present)
+    private unsafe void ScanByIoctl(PageRange range, List<PageRange> present, bool zeroPages)
     {
         const int Batch = 512;
         Native.PageRegion* regions = stackalloc Native.PageRegion[Batch];
         const ulong Exists = Native.PagemapScan.PAGE_IS_PRESENT | Native.PagemapScan.PAGE_IS_SWAPPED;
-        ulong noContent = Native.PagemapScan.PAGE_IS_PFNZERO | _guardCategory;
+        ulong noContent = (zeroPages ? 0 : Native.PagemapScan.PAGE_IS_PFNZERO) | _guardCategory;
         Native.PmScanArg scan = new()
         {
             size = (ulong)sizeof(Native.PmScanArg),
@@ -109,6 +116,25 @@ internal sealed class Pagemap : IDisposable
             }
             scan.start = scan.walk_end;
         }
+    }
+
+    /// <summary>Whether a huge page is mapped whole at <paramref name="page"/>, which is the first of a huge page's place.</summary>
+    public unsafe bool IsHuge(PageNumber page)
+    {
+        if (!_canScan || page.Value % PagesPerHugePage != 0)
+            return false;
+        Native.PageRegion region;
+        Native.PmScanArg scan = new()
+        {
+            size = (ulong)sizeof(Native.PmScanArg),
+            start = page.Address,
+            end = (page + PagesPerHugePage).Address,
+            vec = (ulong)&region,
+            vec_len = 1,
+            category_mask = Native.PagemapScan.PAGE_IS_HUGE,
+            return_mask = Native.PagemapScan.PAGE_IS_HUGE,
+        };
+        return Native.Ioctl(_fd, Native.PagemapScan.PAGEMAP_SCAN, &scan) == 1 && region.start == scan.start && region.end == scan.end;
     }
 
     private unsafe void ScanByRead(PageRange range, List<PageRange> present)

@@ -162,6 +162,18 @@ public sealed record ProcessInfo
     /// <summary>The start time of a process, or null when it is gone.</summary>
     internal static long? StartTimeOf(int pid) => StatField(pid, 22);
 
+    /// <summary>
+    /// Whether a thread is one of the kernel's that lives in the process (of io_uring, of vhost): it never returns to user mode, so it calls
+    /// nothing for us.
+    /// </summary>
+    internal static bool IsKernelWorker(int pid, int tid)
+    {
+        const long IoWorker = 0x10, UserWorker = 0x4000; // PF_IO_WORKER and PF_USER_WORKER of include/linux/sched.h
+        string? stat = ReadText($"/proc/{pid}/task/{tid}/stat");
+        return stat is not null && stat.LastIndexOf(')') is var close and > 0
+            && (long.Parse(stat[(close + 2)..].Split(' ')[6]) & (IoWorker | UserWorker)) != 0;
+    }
+
     /// <summary>The parent of a process, or null when it is gone.</summary>
     internal static long? ReadParent(int pid) => StatField(pid, 4);
 

@@ -27,6 +27,8 @@ internal sealed class RemoteCalls : IDisposable
     private readonly ulong _mask;
     private readonly ulong _gadget;
     private readonly List<int> _lateSignals = [];
+    private readonly bool _isGuest;
+    private readonly ulong _guestFrame;
     private ulong _scratch;
     private bool _changed, _broken, _said;
 
@@ -59,13 +61,38 @@ internal sealed class RemoteCalls : IDisposable
         }
     }
 
+    /// <summary>
+    /// Takes over another stopped thread of the same process for a while. It uses the host's code, and a frame of its own: each thread needs
+    /// one that leads back to itself.
+    /// </summary>
+    /// <param name="host">The thread that mapped the scratch pages, and outlives this.</param>
+    /// <param name="thread">The other thread.</param>
+    /// <param name="frame">Where in the target its frame goes: <see cref="FrameBytes"/> that nobody else uses meanwhile.</param>
+    public RemoteCalls(RemoteCalls host, StoppedThread thread, ulong frame)
+    {
+        (_pid, _thread, _gadget, _onWaiting, Memory) = (host._pid, thread, host._gadget, host._onWaiting, host.Memory);
+        (_isGuest, _guestFrame, _scratch, _changed) = (true, frame, host._scratch, true);
+        _stopped = LeaveRestartableSequence(thread.Registers);
+        _mask = thread.SignalMask;
+        byte[] bytes = SignalFrame.Build(frame, _stopped, _mask, thread.ExtendedState());
+        if (bytes.Length > (int)FrameBytes)
+            throw new BadInputException($"process {_pid}: its vector registers take {bytes.Length} bytes; at most {FrameBytes} are expected");
+        Memory.Write(frame, bytes);
+    }
+
+    /// <summary>What a thread's frame takes at most.</summary>
+    public const ulong FrameBytes = FramePages * PageNumber.Size;
+
+    /// <summary>The thread.</summary>
+    public int Tid => _thread.Tid;
+
     /// <summary>The target's memory.</summary>
     public TargetMemory Memory { get; }
 
     /// <summary>A page in the target for the arguments and answers of calls; 4,096 bytes, nobody else's.</summary>
     public ulong Data => _scratch + (CodePages + FramePages) * PageNumber.Size;
 
-    private ulong Frame => _scratch + CodePages * PageNumber.Size;
+    private ulong Frame => _isGuest ? _guestFrame : _scratch + CodePages * PageNumber.Size;
 
     /// <summary>
     /// One call, to its end. The first is taken back when the thread cannot run; from then on there is something to be
@@ -177,6 +204,16 @@ internal sealed class RemoteCalls : IDisposable
             + "and is put back when it runs");
     }
 
+    /// <summary>
+    /// After a call outside the scratch pages: its own state at once, before anything that takes time. Killed before the first call, or between
+    /// two of them, we leave a thread that runs on.
+    /// </summary>
+    private void GoHome()
+    {
+        _thread.SetRegisters(SignalFrame.AfterRestart(_stopped));
+        _thread.SignalMask = _mask;
+    }
+
     private ulong MapScratch()
     {
         // Shared, so that it never merges with a mapping of the target's own.
@@ -186,12 +223,14 @@ internal sealed class RemoteCalls : IDisposable
             throw new BadInputException($"process {_pid}: has no room for a scratch page ({Native.Describe((int)-address)})");
         ulong scratch = (ulong)address;
         _changed = true;
+        GoHome();
         byte[] frame = SignalFrame.Build(scratch + CodePages * PageNumber.Size, _stopped, _mask, _thread.ExtendedState());
         if (frame.Length > FramePages * PageNumber.Size)
             throw new BadInputException($"process {_pid}: its vector registers take {frame.Length} bytes; at most {FramePages * PageNumber.Size} are expected");
         Memory.Write(scratch, SignalFrame.Code);
         Memory.Write(scratch + CodePages * PageNumber.Size, frame);
         long error = Call(__NR_mprotect, scratch, CodePages * PageNumber.Size, Native.Mman.PROT_READ | Native.Mman.PROT_EXEC);
+        GoHome();
         if (error >= 0)
             return scratch;
         _ = Call(__NR_munmap, scratch, ScratchBytes);
@@ -226,7 +265,8 @@ internal sealed class RemoteCalls : IDisposable
         {
             ulong scratch = _scratch;
             _scratch = 0;
-            _ = Call(__NR_munmap, scratch, ScratchBytes);
+            if (!_isGuest)
+                _ = Call(__NR_munmap, scratch, ScratchBytes);
             Restore();
         }
         catch (TargetGoneException)

@@ -19,6 +19,9 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     /// <summary>The thread.</summary>
     public int Tid => tid;
 
+    /// <summary>Its process.</summary>
+    public int Pid => pid;
+
     /// <summary>Starts to trace it, without stopping it.</summary>
     /// <returns>0 or the error number.</returns>
     public int Seize(int options) => Ptrace(PTRACE_SEIZE, null, (void*)options) < 0 ? Native.Errno : 0;

@@ -296,6 +296,9 @@ public sealed class TracedProcess : IDisposable
     /// <summary>Runs something on the thread that traces, for each thread.</summary>
     internal List<T> ForEachThread<T>(Func<StoppedThread, T> function) => _ptrace.Run(() => _threads.Values.Select(function).ToList());
 
+    /// <summary>The threads, for what runs inside <see cref="Inject"/>.</summary>
+    internal IReadOnlyCollection<StoppedThread> StoppedThreads => _threads.Values;
+
     /// <summary>
     /// The thread that makes the calls: one that can, best inside a system call (it can be in no restartable sequence)
     /// and without seccomp.

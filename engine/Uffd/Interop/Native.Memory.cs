@@ -28,14 +28,23 @@ internal static partial class Native
     public static class Mman
     {
         public const int PROT_NONE = 0, PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20,
-            MAP_POPULATE = 0x8000, MADV_DONTNEED = 4, MADV_POPULATE_READ = 22, MADV_DONTNEED_LOCKED = 24;
+            MAP_POPULATE = 0x8000, MAP_NORESERVE = 0x4000, MADV_DONTNEED = 4, MADV_DONTFORK = 10, MADV_POPULATE_READ = 22, MADV_POPULATE_WRITE = 23,
+            MADV_DONTNEED_LOCKED = 24, MLOCK_ONFAULT = 1;
+    }
+
+    /// <summary>Where a thread's list of robust futexes begins, in its memory; 0 when it has none, or may not be asked.</summary>
+    public static unsafe ulong GetRobustList(int tid)
+    {
+        ulong head = 0, length = 0;
+        return Syscall(Nr.__NR_get_robust_list, tid, (long)&head, (long)&length) < 0 ? 0 : head;
     }
 
     [KernelConstants("linux/fs.h", Guard = "PAGEMAP_SCAN")]
     public static class PagemapScan
     {
         public const ulong PAGEMAP_SCAN = 0xC0606610;
-        public const ulong PAGE_IS_FILE = 1 << 2, PAGE_IS_PRESENT = 1 << 3, PAGE_IS_SWAPPED = 1 << 4, PAGE_IS_PFNZERO = 1 << 5;
+        public const ulong PAGE_IS_FILE = 1 << 2, PAGE_IS_PRESENT = 1 << 3, PAGE_IS_SWAPPED = 1 << 4, PAGE_IS_PFNZERO = 1 << 5,
+            PAGE_IS_HUGE = 1 << 6;
     }
 
     [KernelConstants("linux/fs.h", Guard = "PAGE_IS_GUARD")]

@@ -21,6 +21,14 @@ internal static partial class Native
             UFFD_FEATURE_WP_HUGETLBFS_SHMEM = 1 << 12;
     }
 
+    /// <summary>Linux 6.8.</summary>
+    [KernelConstants("linux/userfaultfd.h", Guard = "UFFDIO_MOVE")]
+    public static class UffdMove
+    {
+        public const ulong UFFDIO_MOVE = 0xC028AA05, UFFD_FEATURE_MOVE = 1 << 16;
+        public const ulong UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES = 2;
+    }
+
     [KernelConstants("linux/userfaultfd.h", Guard = "USERFAULTFD_IOC_NEW")]
     public static class UffdDevice
     {
@@ -58,6 +66,16 @@ internal static partial class Native
         public ulong len;
         public ulong mode;
         public long copy;
+    }
+
+    [KernelStruct("struct uffdio_move", "linux/userfaultfd.h", Guard = "UFFDIO_MOVE")]
+    public struct UffdioMove
+    {
+        public ulong dst;
+        public ulong src;
+        public ulong len;
+        public ulong mode;
+        public long move;
     }
 
     [KernelStruct("struct uffdio_zeropage", "linux/userfaultfd.h")]

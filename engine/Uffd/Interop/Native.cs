@@ -77,13 +77,25 @@ internal static partial class Native
             __NR_pidfd_open = 434, __NR_pidfd_getfd = 438, __NR_tgkill = 234, __NR_restart_syscall = 219,
             __NR_rt_sigreturn = 15, __NR_rt_sigprocmask = 14, __NR_poll = 7, __NR_clone = 56, __NR_exit_group = 231,
             __NR_pidfd_send_signal = 424, __NR_kcmp = 312, __NR_gettid = 186, __NR_flock = 73, __NR_mlock = 149, __NR_fallocate = 285,
-            __NR_memfd_create = 319;
+            __NR_memfd_create = 319, __NR_munlock = 150, __NR_mlock2 = 325, __NR_prctl = 157, __NR_get_robust_list = 274;
 
         // The calls that an interruption ends with EINTR although no handler ran, see StoppedThread.
         public const int __NR_read = 0, __NR_write = 1, __NR_readv = 19, __NR_writev = 20, __NR_accept = 43, __NR_sendto = 44,
             __NR_recvfrom = 45, __NR_sendmsg = 46, __NR_semop = 65, __NR_rt_sigtimedwait = 128, __NR_io_getevents = 208,
             __NR_semtimedop = 220, __NR_epoll_wait = 232, __NR_epoll_pwait = 281, __NR_accept4 = 288, __NR_recvmmsg = 299,
             __NR_sendmmsg = 307, __NR_io_pgetevents = 333, __NR_io_uring_enter = 426, __NR_epoll_pwait2 = 441;
+    }
+
+    [KernelConstants("linux/prctl.h")]
+    public static class Prctl
+    {
+        public const int PR_GET_TID_ADDRESS = 40;
+    }
+
+    [KernelConstants("linux/futex.h")]
+    public static class Futex
+    {
+        public const int ROBUST_LIST_LIMIT = 2048;
     }
 
     [KernelConstants("linux/sched.h")]
