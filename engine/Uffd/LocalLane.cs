@@ -40,6 +40,8 @@ internal sealed class LocalLane(IPageSource images) : ServiceLane
 
     public override void Close(Duration patience) { }
 
+    public override void Leave(Duration patience) { }
+
     private void Read(int tag, PageRange part, IPageReceiver receiver)
     {
         while (!part.IsEmpty)

@@ -50,8 +50,7 @@ public sealed class PageLane : IDisposable
 
     private PageLane(Socket socket, TlsTransport? tls)
     {
-        _name = $"page server {socket.RemoteEndPoint}";
-        socket.NoDelay = true;
+        _name = $"page server {PeerName.Of(socket)}";
         KeepAlive.Watch(socket);
         Socket = socket;
         _tls = tls;
@@ -65,6 +64,30 @@ public sealed class PageLane : IDisposable
         try
         {
             return tls is null ? new PageLane(socket) : new PageLane(socket, new TlsTransport(socket, tls, server));
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// Over a connected socket, and over TLS when there are credentials for it; the lane owns the socket from now on.
+    /// </summary>
+    /// <exception cref="BadInputException">No TLS connection comes about.</exception>
+    public static PageLane Over(Socket socket, TlsCredentials? tls)
+    {
+        try
+        {
+            // A certificate cannot be for the address of a socket that has none.
+            EndPoint server = socket.RemoteEndPoint as IPEndPoint ?? new IPEndPoint(IPAddress.None, 0);
+            return tls is null ? new PageLane(socket) : new PageLane(socket, new TlsTransport(socket, tls, server));
+        }
+        catch (Exception e) when (e is SocketException or InvalidOperationException)
+        {
+            socket.Dispose();
+            throw new BadInputException($"page server: the socket cannot be used ({e.Message}); expected a connection", e);
         }
         catch
         {
@@ -143,13 +166,7 @@ public sealed class PageLane : IDisposable
         long deadline = Environment.TickCount64 + (long)patience.Milliseconds;
         Span<byte> bytes = stackalloc byte[PageServerMessage.Size];
         PageServerMessage.Plain(PageServerCommand.Close).Write(bytes);
-        var drop = new Dropped();
-        while (Outstanding > 0 || WantsWrite)
-        {
-            Await(deadline, WantsWrite ? SelectMode.SelectWrite : SelectMode.SelectRead);
-            Flush();
-            Receive(drop);
-        }
+        Drop(deadline);
         Send(bytes);
         while (WantsWrite)
         {
@@ -167,6 +184,24 @@ public sealed class PageLane : IDisposable
         if (_tls is not null)
             EndTls(_tls, deadline);
         Dispose();
+    }
+
+    /// <summary>
+    /// Ends the connection without CLOSE, for the client says that over another one: waits for the replies that are
+    /// still coming, and drops them.
+    /// </summary>
+    /// <exception cref="BadInputException">The connection was lost, or they did not come within <paramref
+    /// name="patience"/>.</exception>
+    public void Leave(Duration patience)
+    {
+        try
+        {
+            Drop(Environment.TickCount64 + (long)patience.Milliseconds);
+        }
+        finally
+        {
+            Dispose();
+        }
     }
 
     /// <summary>To be called when the socket is readable with nothing asked for. Takes what TLS itself has to say.</summary>
@@ -198,6 +233,17 @@ public sealed class PageLane : IDisposable
     {
         Socket.Dispose();
         _tls?.Dispose();
+    }
+
+    private void Drop(long deadline)
+    {
+        var drop = new Dropped();
+        while (Outstanding > 0 || WantsWrite)
+        {
+            Await(deadline, WantsWrite ? SelectMode.SelectWrite : SelectMode.SelectRead);
+            Flush();
+            Receive(drop);
+        }
     }
 
     /// <summary>Waits for the server's farewell too: unread, it would turn our end of the connection into a reset.</summary>
