@@ -21,7 +21,8 @@ internal enum LogLevel
 /// </summary>
 internal sealed class CriuServer : IDisposable
 {
-    // Set for the process in the background: its standard error is a pipe to the one that was started by the user.
+    // Set for the process in the background, to a descriptor for its log, or -1: its standard error is a pipe to the
+    // one that was started by the user.
     private const string InBackground = "TESTBED_IN_BACKGROUND";
 
     private readonly CriuSettings _settings;
@@ -36,6 +37,7 @@ internal sealed class CriuServer : IDisposable
             // Scripts read it while we run, and expect it to exist whatever happens.
             _log = settings.LogFile switch
             {
+                null or "-" when !append && LogOfStarter() is { } theirs => theirs,
                 null => Console.Error,
                 "-" => Console.Out,
                 { } file => new StreamWriter(file, append) { AutoFlush = true },
@@ -52,7 +54,7 @@ internal sealed class CriuServer : IDisposable
     public static int Run(CriuSettings settings, Func<CriuServer, int> serve)
     {
         if (settings.Daemon && Environment.GetEnvironmentVariable(InBackground) is null)
-            return RunInBackground();
+            return RunInBackground(settings);
         return Run(settings, append: false, serve);
     }
 
@@ -63,6 +65,8 @@ internal sealed class CriuServer : IDisposable
     private static int Run(CriuSettings settings, bool append, Func<CriuServer, int> serve)
     {
         using var server = new CriuServer(settings, append);
+        foreach (string remark in append ? [] : settings.Remarks)
+            server.Log(LogLevel.Warning, remark);
         try
         {
             return serve(server);
@@ -90,6 +94,8 @@ internal sealed class CriuServer : IDisposable
     {
         if (_settings.PidFile is { } file)
             File.WriteAllText(file, $"{Environment.ProcessId}");
+        foreach (string script in _settings.Scripts)
+            RunScript(script);
         if (_settings.StatusFd is { } fd)
             TellAndClose(fd);
         if (Environment.GetEnvironmentVariable(InBackground) is null)
@@ -111,6 +117,26 @@ internal sealed class CriuServer : IDisposable
             _log.Dispose();
     }
 
+    private void RunScript(string script)
+    {
+        if (_settings.StatusFd is { } fd)
+            _ = Syscall.fcntl(fd, FcntlCommand.F_SETFD, 1);
+        try
+        {
+            var start = new ProcessStartInfo(script) { WorkingDirectory = _settings.Work };
+            start.Environment["CRTOOLS_SCRIPT_ACTION"] = "status-ready";
+            start.Environment["CRTOOLS_IMAGE_DIR"] = _settings.Images;
+            using Process process = Process.Start(start)!;
+            process.WaitForExit();
+            if (process.ExitCode != 0)
+                throw new BadInputException($"--action-script {script}: ended with exit code {process.ExitCode}; expected 0");
+        }
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            throw new BadInputException($"--action-script {script}: cannot be started ({e.Message})", e);
+        }
+    }
+
     private static void TellAndClose(int fd)
     {
         try
@@ -125,16 +151,28 @@ internal sealed class CriuServer : IDisposable
         }
     }
 
-    private static int RunInBackground()
+    /// <summary>
+    /// In the background: the output of who started it, where a log without a file goes on, as with CRIU.
+    /// </summary>
+    private static StreamWriter? LogOfStarter() =>
+        int.TryParse(Environment.GetEnvironmentVariable(InBackground), out int fd) && fd > 2
+            ? new StreamWriter(new FileStream(new SafeFileHandle(fd, ownsHandle: true), FileAccess.Write, 0)) { AutoFlush = true }
+            : null;
+
+    private static int RunInBackground(CriuSettings settings)
     {
         using var pipe = new AnonymousPipeServerStream(PipeDirection.In, HandleInheritability.None);
         using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
-        Environment.SetEnvironmentVariable(InBackground, "1");
+        // A copy that it inherits.
+        int log = settings.LogFile is null or "-" ? Syscall.dup(settings.LogFile is null ? 2 : 1) : -1;
+        Environment.SetEnvironmentVariable(InBackground, $"{log}");
         string[] own = OwnProgram.Command;
         using LaunchedProgram program = LaunchedProgram.StartInBackground(
             own[0], [.. own[1..], .. Environment.GetCommandLineArgs().Skip(1)], (int)nothing.DangerousGetHandle(),
             (int)pipe.ClientSafePipeHandle.DangerousGetHandle());
         pipe.DisposeLocalCopyOfClientHandle();
+        if (log >= 0)
+            _ = Syscall.close(log);
         var said = new List<byte>();
         for (int next; (next = pipe.ReadByte()) >= 0;)
         {

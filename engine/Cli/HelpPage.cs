@@ -49,6 +49,8 @@ internal sealed class HelpPage : SynchronousCommandLineAction
             verb.Description = FirstSentence(verb.Description ?? "");
         int result = _inner.Invoke(parseResult);
         TextWriter output = parseResult.InvocationConfiguration.Output;
+        if (CriuArguments.IsCriuVerb(command))
+            WriteAccepted(command, output);
         if (examples.Length > 0)
             output.WriteLine(examples + "\n");
         if (command is RootCommand)
@@ -56,6 +58,27 @@ internal sealed class HelpPage : SynchronousCommandLineAction
         else if (!command.Description!.Contains("Exit codes:", StringComparison.Ordinal))
             output.WriteLine(ExitCodes + "\n");
         return result;
+    }
+
+    private static void WriteAccepted(Command verb, TextWriter output)
+    {
+        const int Width = 100;
+        output.WriteLine("""
+            Also taken, as CRIU does: --config FILE, --no-default-config, /etc/criu/default.conf, ~/.criu/default.conf and
+            $CRIU_CONFIG_FILE; --restore-detached for --daemon, --close FD, -V|--version; --no-OPTION, which takes back a switch;
+            beginnings of long names while they are clear; options before the verb. Of no effect here, which the log says once:
+            """);
+        string line = " ";
+        foreach (string option in CriuArguments.AcceptedBy(verb))
+        {
+            if (line.Length + option.Length > Width)
+            {
+                output.WriteLine(line);
+                line = " ";
+            }
+            line += $" {option}";
+        }
+        output.WriteLine(line + "\n");
     }
 
     private static (string Text, string Examples) Split(string description)

@@ -478,7 +478,9 @@ public sealed class LazyPagesDaemon : IDisposable
     {
         try
         {
-            live.CloseLanes(ClosePatience);
+            // A server waits for it, even if nothing was fetched, or the connection is lost.
+            if (!live.CloseLanes(ClosePatience) && options.Connect is { } connect)
+                connect().Close(ClosePatience);
         }
         catch (BadInputException e)
         {

@@ -214,16 +214,33 @@ public sealed partial class LiveService : IDisposable
             _thread.Join();
     }
 
-    /// <summary>After <see cref="Stop"/>: tells the source that all is in.</summary>
-    /// <exception cref="BadInputException">A source did not take it well.</exception>
-    public void CloseLanes(Duration patience)
+    /// <summary>
+    /// After <see cref="Stop"/>: tells the source that all is in, once, for each CLOSE is the end of a session to it.
+    /// </summary>
+    /// <returns>Whether there was a lane to say it over.</returns>
+    /// <exception cref="BadInputException">The source did not take it well.</exception>
+    public bool CloseLanes(Duration patience)
     {
         _connector.Dispose();
-        for (int lane = 0; lane < _lanes.Length; lane++)
+        // The others first: the source does not see a client go that has not said so.
+        int speaker = Array.FindIndex(_lanes, lane => lane is not null);
+        for (int lane = _lanes.Length - 1; lane > speaker && speaker >= 0; lane--)
         {
-            _lanes[lane]?.Close(patience);
+            try
+            {
+                _lanes[lane]?.Leave(patience);
+            }
+            catch (BadInputException)
+            {
+                // It is lost, and nothing with it.
+            }
             _lanes[lane] = null;
         }
+        if (speaker < 0)
+            return false;
+        _lanes[speaker]!.Close(patience);
+        _lanes[speaker] = null;
+        return true;
     }
 
     /// <summary>Stops, and closes lanes and descriptors.</summary>

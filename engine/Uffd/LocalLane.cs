@@ -64,6 +64,8 @@ internal sealed class LocalLane(IPageSource images, Action<int> onDelayed, Func<
 
     public override void Close(Duration patience) { }
 
+    public override void Leave(Duration patience) { }
+
     private void Read(int tag, PageRange part, IPageReceiver receiver)
     {
         while (!part.IsEmpty)

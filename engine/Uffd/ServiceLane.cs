@@ -48,6 +48,9 @@ internal abstract class ServiceLane : IDisposable
 
     /// <summary>Ends it in peace, if nothing is on the way: tells the source that all is in.</summary>
     public abstract void Close(Duration patience);
+
+    /// <summary>Ends it in peace, and leaves it to another lane to tell the source.</summary>
+    public abstract void Leave(Duration patience);
 }
 
 /// <summary>A connection that the fault-service thread polls and reads itself: for what threads wait for, the shortest way; for bulk, where processors are few.</summary>
@@ -76,4 +79,6 @@ internal sealed class PolledLane(PageLane lane) : ServiceLane
     public override void Dispose() => lane.Dispose();
 
     public override void Close(Duration patience) => lane.Close(patience);
+
+    public override void Leave(Duration patience) => lane.Leave(patience);
 }

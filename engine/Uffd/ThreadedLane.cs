@@ -94,6 +94,12 @@ internal sealed unsafe class ThreadedLane : ServiceLane, IPageReceiver
         _lane.Close(patience);
     }
 
+    public override void Leave(Duration patience)
+    {
+        EndThread();
+        _lane.Leave(patience);
+    }
+
     private void EndThread()
     {
         _stop = true;

@@ -80,7 +80,7 @@ public static class ServerSpeed
     {
         int port = FreePort();
         string[] common = ["page-server", "--lazy-pages", "-D", images, "--address", "127.0.0.1", "--port", $"{port}", "--log-file", Path.Combine(images, "log"), "-v4"];
-        string[] command = server == "criu" ? [criu!, .. common] : ["dotnet", Path.Combine(AppContext.BaseDirectory, "testbed.dll"), .. common];
+        string[] command = server == "criu" ? [criu!, .. common] : ["dotnet", Path.Combine(AppContext.BaseDirectory, "testbed.dll"), .. common, "--sessions", "0"];
         using Process process = Process.Start(new ProcessStartInfo("taskset", ["-c", "0", .. command]))!;
         try
         {

@@ -55,7 +55,11 @@ public sealed partial class CommandLineTests
     [TestCase("page-server -D {folder} --address nobody", "expected an IP address")]
     [TestCase("page-server -D {folder} --port 70000 -d", "expected 0 to 65535")]
     [TestCase("page-server -D {folder} --status-fd 77", "--status-fd 77")]
-    [TestCase("page-server -D {folder} -vx", "x")]
+    [TestCase("page-server -D {folder} -vx", "-vx: expected")]
+    [TestCase("page-server -D {folder} --sessions -1", "--sessions")]
+    [TestCase("page-server -D {folder} --ps-socket 77", "--ps-socket 77")]
+    [TestCase("lazy-pages -D {folder} --page-server --ps-socket 77", "--ps-socket 77")]
+    [TestCase("-D {folder} --no-such lazy-pages", "--no-such: no such option")]
     public void BadInputIsOneLineAndExitCode2(string line, string said)
     {
         string output = Path.Combine(_folder.FullName, "out");

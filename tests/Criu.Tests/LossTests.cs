@@ -22,14 +22,16 @@ public sealed class LossTests
     [TestCase(false, TestName = "The daemon is killed: its guard brings everything in from the images")]
     public void TheDaemonIsKilled(bool served)
     {
-        if (served)
-            _ = _tree.Serve();
+        Process? server = served ? _tree.Serve(sessions: 1) : null;
         Process daemon = _tree.Restore(served);
         _tree.Churn();
         RealCriu.Run("kill", ["-KILL", TreeDump.Child(daemon)]);
         _tree.AssertAllIsWell();
         _tree.AwaitLog("all pages are in");
         AssertGuardEnds();
+        // The client that was killed did not end its session; the guard did.
+        if (server is not null)
+            TreeDump.AssertEnds(server, 0);
     }
 
     /// <summary>At any moment: a child that was just forked has its memory nowhere else.</summary>
@@ -90,10 +92,11 @@ public sealed class LossTests
         server.Kill();
         server.WaitForExit();
         Thread.Sleep(500);
-        _ = _tree.Serve();
+        server = _tree.Serve(sessions: 1);
         _tree.AssertAllIsWell();
         RealCriu.Run("kill", ["-TERM", TreeDump.Child(daemon)]);
         TreeDump.AssertEnds(daemon, 0);
+        TreeDump.AssertEnds(server, 0);
         _tree.AwaitLog("the page server is back");
     }
 
@@ -117,7 +120,7 @@ public sealed class LossTests
     [Test]
     public void AProcessThatIsKilledTakesNobodyWithIt()
     {
-        _ = _tree.Serve();
+        Process server = _tree.Serve(sessions: 1);
         Process daemon = _tree.Restore(served: true);
         // By name: the command line of a process may be away.
         Assert.That(_tree.Destination.Run("pkill", "-KILL", "-n", "-x", "tree").ExitCode, Is.Zero);
@@ -125,6 +128,7 @@ public sealed class LossTests
         Assert.That(_tree.Destination.Run("pkill", "-KILL", "-o", "-x", "tree").ExitCode, Is.Zero);
         // The others read the end of their pipes and exit: nobody is left, and nothing is away.
         TreeDump.AssertEnds(daemon, 0);
+        TreeDump.AssertEnds(server, 0);
     }
 
     private void AssertGuardEnds()

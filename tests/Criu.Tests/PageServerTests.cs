@@ -36,7 +36,8 @@ public sealed class PageServerTests
     public void LazyFromOurs(bool tls)
     {
         _dump.Dump([], []);
-        int port = _dump.Serve(_dump.Images.FullName, ["--lazy-pages", .. tls ? _dump.Tls("server") : []]);
+        int port = _dump.Serve(_dump.Images.FullName, ["--lazy-pages", "--sessions", "2", .. tls ? _dump.Tls("server") : []]);
+        string server = File.ReadAllText(_dump.In("server.pid"));
         for (int round = 0; round < 2; round++)
         {
             using var side = new Side();
@@ -50,7 +51,9 @@ public sealed class PageServerTests
             Assert.That(daemon.WaitForExit(TimeSpan.FromSeconds(30)), Is.True, "CRIU's daemon ends when all is in");
             Assert.That(daemon.ExitCode, Is.Zero, File.ReadAllText(_dump.In("lazy.log")));
         }
+        Assert.That(() => RedisDump.Runs(server), Is.False.After(10_000, 20), "the server ends after two sessions");
         Assert.That(File.ReadAllText(_dump.In("server.log")), Does.Not.Contain("Error"));
+        File.Delete(_dump.In("server.pid"));
     }
 
     [TestCase(false, TestName = "Our lane fetches from CRIU's server")]

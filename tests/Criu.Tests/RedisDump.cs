@@ -110,5 +110,6 @@ internal sealed class RedisDump
 
     public string In(string file) => Path.Combine(Images.FullName, file);
 
-    private static bool Runs(string pid) => File.Exists($"/proc/{pid}/stat") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal);
+    /// <summary>Whether a process runs that is not our child.</summary>
+    public static bool Runs(string pid) => File.Exists($"/proc/{pid}/stat") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z", StringComparison.Ordinal);
 }

@@ -71,11 +71,14 @@ internal sealed class TreeDump
     /// <summary>From now on server and daemon speak TLS, with certificates for the server's address.</summary>
     public void UseTls() => _authority = new TestCertificates(Folder);
 
-    /// <summary>Our server, at the far end of a cable if there is one.</summary>
-    public Process Serve(Cable? cable = null)
+    /// <summary>
+    /// Our server, at the far end of a cable if there is one, for one session after the other, or for so many.
+    /// </summary>
+    public Process Serve(Cable? cable = null, int sessions = 0)
     {
         string[] enter = cable?.Enter(Cable.Far) ?? [];
-        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), .. Tls("server", cable), "-o", "server.log", "-v3"];
+        string[] command = [.. enter, .. RealCriu.Daemon, "page-server", "--lazy-pages", "-D", Folder, .. Server(cable), .. Tls("server", cable),
+            "--sessions", $"{sessions}", "-o", "server.log", "-v3"];
         Process server = RealCriu.Start(command[0], command[1..]);
         _started.Add(server);
         return server;

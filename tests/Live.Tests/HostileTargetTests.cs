@@ -229,7 +229,7 @@ public sealed class HostileTargetTests
         target.Resume();
         group.Freeze();
         service.Drain();
-        Task<FinishOutcome> finish = Task.Run(target.Finish);
+        Task<FinishOutcome> finish = Task.Run(() => target.Finish());
         WaitFor(() => said.Count > 0);
         Assert.That(finish.IsCompleted, Is.False);
         Assert.That(said[0], Does.Contain("frozen").And.Contain("memory is all in"));

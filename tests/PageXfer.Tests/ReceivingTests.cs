@@ -187,13 +187,13 @@ public sealed class ReceivingTests
     [Test]
     public void PeerThatDoesNotCloseAfterCloseIsLetGo()
     {
-        using var ends = new System.Collections.Concurrent.BlockingCollection<bool>();
-        using var server = new PageServer(new PageServerOptions { ReceiveDirectory = _dir.Path, Log = _log.Enqueue, Patience = Duration.FromMilliseconds(300), OnSessionEnd = ends.Add });
+        using var ends = new System.Collections.Concurrent.BlockingCollection<ConnectionEnd>();
+        using var server = new PageServer(new PageServerOptions { ReceiveDirectory = _dir.Path, Log = _log.Enqueue, Patience = Duration.FromMilliseconds(300), OnConnectionEnd = ends.Add });
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         socket.Connect(server.EndPoint);
         ServerTests.Send(socket, PageServerMessage.Plain(PageServerCommand.Close));
         Assert.That(ServerTests.ReadToEnd(socket), Has.Length.EqualTo(4));
-        Assert.That(ends.TryTake(out bool well, 5000) && well, Is.True);
+        Assert.That(ends.TryTake(out ConnectionEnd end, 5000) && end == ConnectionEnd.Closed, Is.True);
         Assert.That(_log, Is.Empty);
     }
 

@@ -71,15 +71,25 @@ public sealed class ServerTests
     public void EndOfSessionIsTold()
     {
         using Scratch into = new();
-        using var ends = new BlockingCollection<bool>();
-        using var server = new PageServer(new PageServerOptions { Source = _images, ReceiveDirectory = into.Path, OnSessionEnd = ends.Add, Log = _log.Enqueue });
+        using var ends = new BlockingCollection<ConnectionEnd>();
+        using var server = new PageServer(new PageServerOptions { Source = _images, ReceiveDirectory = into.Path, OnConnectionEnd = ends.Add, Log = _log.Enqueue });
         PageLane.Connect(server.EndPoint).Dispose();
+        AssertEnd(ends, ConnectionEnd.Left);
         PageLane.Connect(server.EndPoint).Close(Duration.FromSeconds(5));
-        Assert.That(ends.TryTake(out bool well, 5000) && well, Is.True, "CLOSE, and not the one that said nothing");
+        AssertEnd(ends, ConnectionEnd.Closed);
         new RemotePageSink(server.EndPoint, PagemapId.Task(7)).Dispose();
-        Assert.That(ends.TryTake(out well, 5000), Is.True);
-        Assert.That(well, Is.False, "images without CLOSE are dropped");
+        AssertEnd(ends, ConnectionEnd.Dropped);
+        PageLane wrong = PageLane.Connect(server.EndPoint);
+        wrong.Request(0, 4711, PageRange.Single(Sample.Heap));
+        AssertEnd(ends, ConnectionEnd.Refused);
+        wrong.Dispose();
         Assert.That(Directory.GetFiles(into.Path), Is.Empty);
+    }
+
+    private static void AssertEnd(BlockingCollection<ConnectionEnd> ends, ConnectionEnd expected)
+    {
+        Assert.That(ends.TryTake(out ConnectionEnd end, 5000), Is.True);
+        Assert.That(end, Is.EqualTo(expected));
     }
 
     [Test]

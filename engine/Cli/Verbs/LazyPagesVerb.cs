@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Net;
 using Testbed.Core;
 using Testbed.Live;
 using Testbed.PageXfer.Images;
@@ -34,6 +33,7 @@ internal static class LazyPagesVerb
             Take the place of criu lazy-pages: serve the page faults of the processes that criu restore --lazy-pages restores, and move
             the rest of their memory in the background. Ends when all is in; exit code 0 then, 1 when the restore failed. Asked to
             end before (SIGTERM, Ctrl-C), it first brings in what is missing; killed, a guard process beside it does.
+            Exit code 2 when the command line, a configuration file or the images cannot be used; CRIU ends with 1 then, too.
 
             Examples:
               testbed lazy-pages -D images -o lazy.log -v4                                     and: criu restore --lazy-pages -D images ...
@@ -45,20 +45,19 @@ internal static class LazyPagesVerb
         {
             CriuSettings settings = criu.Read(parsed);
             PolicyFileOption.Load(parsed.GetRequiredValue(policyFiles));
-            EndPoint? server = parsed.GetValue(remote) ? settings.ToConnect() : null;
             string? recorded = parsed.GetValue(recording);
-            // Loaded once, and for the life of the process: lanes come and go.
-            TlsCredentials? tls = server is null ? null : settings.LoadTls();
+            // Certificates are loaded once, and for the life of the process: lanes come and go.
+            TlsCredentials? tls = parsed.GetValue(remote) ? settings.LoadTls() : null;
             LazyPagesOptions OptionsFor(CriuServer host) => new()
             {
                 ImagesPath = settings.Images,
                 WorkPath = settings.Work,
-                Connect = server is null ? null : () => PageLane.Connect(server, tls),
+                Connect = parsed.GetValue(remote) ? settings.ToLanes(tls, inherits: parsed.GetValue(guarding) is null) : null,
                 Policy = PolicyCatalog.Parse(parsed.GetRequiredValue(policy)),
                 Recording = recorded is null ? [] : Trace.Load(recorded).FirstTouches().Recording,
                 TracePath = parsed.GetValue(trace),
                 ToolCommandLine = "testbed " + string.Join(' ', Environment.GetCommandLineArgs().Skip(1)),
-                Guard = [.. Environment.GetCommandLineArgs().Skip(1), Guarding, $"{Environment.ProcessId}"],
+                Guard = GuardLine(),
                 Log = (level, line) => host.Log((LogLevel)level, line),
             };
             return parsed.GetValue(guarding) is { } guarded
@@ -66,6 +65,14 @@ internal static class LazyPagesVerb
                 : CriuServer.Run(settings, host => Serve(host, OptionsFor(host)));
         });
         return command;
+    }
+
+    /// <summary>Our own command line with one more option, before what may end the options.</summary>
+    private static string[] GuardLine()
+    {
+        string[] own = [.. Environment.GetCommandLineArgs().Skip(1)];
+        int end = own.Contains("--") ? Array.IndexOf(own, "--") : own.Length;
+        return [.. own[..end], Guarding, $"{Environment.ProcessId}", .. own[end..]];
     }
 
     private static int Guard(int guarded, CriuSettings settings, Func<CriuServer, LazyPagesOptions> optionsFor)

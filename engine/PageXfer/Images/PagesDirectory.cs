@@ -37,7 +37,7 @@ public sealed class PagesDirectory : IPageSource, IDisposable
             Dispose();
             throw;
         }
-        if (_pages.Count == 0)
+        if (_pages.Count == 0 && !IsWithoutMemory())
             throw new BadInputException($"{path}: no pagemap-PID.img; expected a directory of CRIU images");
     }
 
@@ -67,7 +67,36 @@ public sealed class PagesDirectory : IPageSource, IDisposable
             pages.Dispose();
     }
 
-    private PageReader Of(uint pid) => _pages.TryGetValue(pid, out PageReader? pages)
-        ? pages
-        : throw new BadInputException($"{_path}: no memory of a process {pid}; expected one of {string.Join(", ", _pages.Keys.Order())}");
+    private PageReader Of(uint pid) => _pages.TryGetValue(pid, out PageReader? pages) ? pages : throw Unknown(pid);
+
+    private BadInputException Unknown(uint pid)
+    {
+        string expected = $"expected one of {string.Join(", ", _pages.Keys.Order())}";
+        return !Tree().Exists(process => process.Pid == pid) ? new($"{_path}: no memory of a process {pid}; {expected}")
+            : IsDead(pid) ? new($"{_path}: process {pid} is a zombie, which has no memory; {expected}")
+            : new($"{_path}: no {PagemapId.Task(pid).FileName}, although pstree.img has process {pid}; {expected}");
+    }
+
+    /// <summary>Whether there is nothing to serve because all processes are zombies.</summary>
+    private bool IsWithoutMemory()
+    {
+        List<PstreeEntry> tree = Tree();
+        return tree.Count > 0 && tree.TrueForAll(process => IsDead(process.Pid));
+    }
+
+    /// <summary>The process tree; empty where images came alone.</summary>
+    private List<PstreeEntry> Tree()
+    {
+        string path = Path.Combine(_path, "pstree.img");
+        return File.Exists(path) ? [.. ImageFile.ReadAll(path, ImageMagic.Pstree, PstreeEntry.Parser)] : [];
+    }
+
+    private bool IsDead(uint pid)
+    {
+        const uint Dead = 2, Zombie = 6;
+        string path = Path.Combine(_path, $"core-{pid}.img");
+        if (!File.Exists(path))
+            return false;
+        return ImageFile.ReadOne(path, ImageMagic.Core, CoreEntry.Parser).Tc?.TaskState is Dead or Zombie;
+    }
 }

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
 using Microsoft.Win32.SafeHandles;
@@ -53,6 +54,11 @@ internal sealed class BlockingPeer : IDisposable
         Patience = UsualPatience;
     }
 
+    /// <summary>
+    /// Whether the connection was lost, or ended too early: what was thrown then is not about what the peer said.
+    /// </summary>
+    public bool IsLost { get; private set; }
+
     /// <summary>Reads a message, for which what is queued is sent first if it must be waited for; false when the stream ended before its first byte.</summary>
     public bool TryReadMessage(out PageServerMessage message)
     {
@@ -62,7 +68,7 @@ internal sealed class BlockingPeer : IDisposable
             if (Fill(isOwed: _inEnd > _inStart))
                 continue;
             if (_inEnd > _inStart)
-                throw new BadInputException($"{Name}: the stream ends after {_inEnd - _inStart} bytes of a message; expected {PageServerMessage.Size}");
+                throw Gone($"{Name}: the stream ends after {_inEnd - _inStart} bytes of a message; expected {PageServerMessage.Size}");
             return false;
         }
         message = PageServerMessage.Read(_in.AsSpan(_inStart));
@@ -74,7 +80,7 @@ internal sealed class BlockingPeer : IDisposable
     public ReadOnlySpan<byte> ReadSome(long limit)
     {
         if (_inEnd == _inStart && !Fill(isOwed: true))
-            throw new BadInputException($"{Name}: the stream ends where {limit} bytes were still expected");
+            throw Gone($"{Name}: the stream ends where {limit} bytes were still expected");
         int count = (int)Math.Min(limit, _inEnd - _inStart);
         ReadOnlySpan<byte> bytes = _in.AsSpan(_inStart, count);
         _inStart += count;
@@ -200,7 +206,7 @@ internal sealed class BlockingPeer : IDisposable
         Errno error = Stdlib.GetLastError();
         if (error == Errno.EIO)
             throw new IOException("the pages file cannot be read (EIO)");
-        return error == Errno.EINTR ? 0 : throw new BadInputException($"{Name}: connection lost while sending ({error})");
+        return error == Errno.EINTR ? 0 : throw Gone($"{Name}: connection lost while sending ({error})");
     }
 
     /// <summary>Over TLS, tells the peer that nothing more comes, for which its side waits.</summary>
@@ -235,7 +241,7 @@ internal sealed class BlockingPeer : IDisposable
             if (error == SocketError.WouldBlock)
                 Socket.Poll(-1, SelectMode.SelectWrite);
             else if (error != SocketError.Success)
-                throw new BadInputException($"{Name}: connection lost while sending ({error})");
+                throw Gone($"{Name}: connection lost while sending ({error})");
             bytes = bytes[sent..];
         }
     }
@@ -244,7 +250,7 @@ internal sealed class BlockingPeer : IDisposable
     {
         // A CRIU that is older sends messages of this size, and waits for the answer.
         string hint = _inEnd - _inStart == 24 ? "; it may be a CRIU before 4.2, whose messages are of another size" : "";
-        return new($"{Name}: says nothing for {Socket.ReceiveTimeout / 1000.0} s in the middle of a message or of its content; given up{hint}");
+        return Gone($"{Name}: says nothing for {Socket.ReceiveTimeout / 1000.0} s in the middle of a message or of its content; given up{hint}");
     }
 
     private void SendRecords(ReadOnlySpan<byte> bytes)
@@ -274,7 +280,13 @@ internal sealed class BlockingPeer : IDisposable
         }
     }
 
-    private BadInputException Lost(Exception e) => new($"{Name}: connection lost ({(e.InnerException ?? e).Message.TrimEnd('.')})", e);
+    private BadInputException Lost(Exception e) => Gone($"{Name}: connection lost ({(e.InnerException ?? e).Message.TrimEnd('.')})", e);
+
+    private BadInputException Gone(string message, Exception? cause = null)
+    {
+        IsLost = true;
+        return cause is null ? new BadInputException(message) : new BadInputException(message, cause);
+    }
 
     private bool Fill(bool isOwed)
     {
@@ -305,7 +317,7 @@ internal sealed class BlockingPeer : IDisposable
             }
             // The socket of a shaped connection does not block, for the sake of the thread that sends on it.
             if (error != SocketError.WouldBlock)
-                throw new BadInputException($"{Name}: connection lost ({error})");
+                throw Gone($"{Name}: connection lost ({error})");
             Socket.Poll(-1, SelectMode.SelectRead);
         }
     }
@@ -314,7 +326,13 @@ internal sealed class BlockingPeer : IDisposable
 /// <summary>How messages call who is at the other end of a socket.</summary>
 internal static class PeerName
 {
-    public static string Of(Socket socket) => LocalSockets.IsLocal(socket) ? "in this process" : socket.RemoteEndPoint?.ToString() ?? "peer";
+    public static string Of(Socket socket) => LocalSockets.IsLocal(socket) ? "in this process" : socket.RemoteEndPoint switch
+    {
+        // As it is known elsewhere, of a socket that takes both kinds.
+        IPEndPoint { Address.IsIPv4MappedToIPv6: true } ip => $"{ip.Address.MapToIPv4()}:{ip.Port}",
+        IPEndPoint ip => $"{ip}",
+        _ => "peer",
+    };
 }
 
 /// <summary>How a peer's host that vanished without a word is noticed: otherwise a process would stay frozen, or wait, for ever.</summary>
@@ -329,7 +347,8 @@ internal static class KeepAlive
     /// <summary>Makes a connection tell of a lost peer, and send what it is given at once.</summary>
     public static void Watch(Socket socket)
     {
-        if (LocalSockets.IsLocal(socket))
+        // An inherited one, or one end of a pair, may be of another kind.
+        if (socket.AddressFamily is not (AddressFamily.InterNetwork or AddressFamily.InterNetworkV6))
             return;
         socket.NoDelay = true;
         socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.KeepAlive, true);

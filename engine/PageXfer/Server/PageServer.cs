@@ -40,13 +40,17 @@ public sealed record PageServerOptions
     public Duration Patience { get; init; } = BlockingPeer.UsualPatience;
 
     /// <summary>
-    /// Told when a session is over, from any thread: true when it ended with CLOSE, false when images were being received and are
-    /// dropped. A connection that only fetched pages, or said nothing, and went away is no session.
+    /// An inherited socket to serve instead of listening: connections come to it, or it is one itself. It is the
+    /// server's from then on.
     /// </summary>
-    public Action<bool> OnSessionEnd { get; init; } = static _ => { };
+    public Socket? Inherited { get; init; }
+
+    /// <summary>Told of each connection, from any thread, when it has ended and no longer counts.</summary>
+    public Action<ConnectionEnd> OnConnectionEnd { get; init; } = static _ => { };
 
     /// <summary>
-    /// Told, from any thread, when nobody is left who fetched pages: the last connection ended, and without CLOSE.
+    /// Told, from any thread, when nobody is left of those who fetched pages, and none of them said CLOSE since there
+    /// was nobody before.
     /// </summary>
     public Action OnAbandoned { get; init; } = static () => { };
 
@@ -64,7 +68,7 @@ public sealed class PageServer : IDisposable
     // As CRIU does: numbers from here on do not meet those that the dumping side gives its own pages files.
     internal const uint FirstReceivedPagesId = 0x10001;
 
-    // Null where nobody can connect but who has this object.
+    // Null where nobody can connect but who has this object, and when the one connection was inherited.
     private readonly Socket? _listener;
     private readonly Thread? _acceptor;
     private readonly List<PageServerConnection> _connections = [];
@@ -73,6 +77,9 @@ public sealed class PageServer : IDisposable
     private long _requests;
     private long _pages;
     private volatile bool _stopping;
+
+    // Since no connection was open that had fetched pages.
+    private bool _fetched, _closed;
 
     /// <summary>What it was told to do.</summary>
     public PageServerOptions Options { get; }
@@ -91,20 +98,30 @@ public sealed class PageServer : IDisposable
             _shaper = new LinkShaper(options.Link, options.MaxConnections);
         if (isPrivate)
             return;
-        _listener = new Socket(options.Address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        if (options.Inherited is { } connected && !IsListening(connected))
+        {
+            EndPoint = connected.LocalEndPoint as IPEndPoint ?? EndPoint;
+            try
+            {
+                _ = Begin(connected);
+            }
+            catch (SocketException e)
+            {
+                throw new BadInputException(
+                    $"page server: the inherited socket cannot be used ({e.SocketErrorCode}); expected a connection, or one that listens", e);
+            }
+            return;
+        }
         try
         {
-            _listener.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
-            _listener.Bind(new IPEndPoint(options.Address, options.Port));
-            _listener.Listen(128);
+            _listener = options.Inherited ?? Listen(options);
         }
-        catch (SocketException e)
+        catch
         {
-            _listener.Dispose();
             _shaper?.Dispose();
-            throw new BadInputException($"page server: cannot listen on {options.Address} port {options.Port} ({e.SocketErrorCode})", e);
+            throw;
         }
-        EndPoint = (IPEndPoint)_listener.LocalEndPoint!;
+        EndPoint = _listener.LocalEndPoint as IPEndPoint ?? EndPoint;
         _acceptor = new Thread(Accept) { Name = "page-server", IsBackground = true };
         _acceptor.Start();
     }
@@ -115,7 +132,7 @@ public sealed class PageServer : IDisposable
     /// </summary>
     public static PageServer CreatePrivate(PageServerOptions options) => new(options, isPrivate: true);
 
-    /// <summary>Where it listens; of a private one, nowhere.</summary>
+    /// <summary>Where it listens; no address for a private one, or for an inherited socket of another kind.</summary>
     public IPEndPoint EndPoint { get; } = new(IPAddress.None, 0);
 
     /// <summary>A connection to it that goes through no address: one end of a pair of sockets, of which it serves the other.</summary>
@@ -131,6 +148,22 @@ public sealed class PageServer : IDisposable
     }
 
     internal IPageSource? Source { get; }
+
+    /// <summary>Whether connections may still come.</summary>
+    public bool Accepts => _listener is not null;
+
+    /// <summary>Whether its one connection, which was inherited, has ended.</summary>
+    public bool IsOver => _listener is null && _connectionCount == 0;
+
+    /// <summary>Connections that are open now and fetched pages, without having said CLOSE.</summary>
+    public int Clients
+    {
+        get
+        {
+            lock (_connections)
+                return _connections.Count(connection => connection.HasFetched);
+        }
+    }
 
     /// <summary>Connections that are open now.</summary>
     public int Connections => _connectionCount;
@@ -170,16 +203,60 @@ public sealed class PageServer : IDisposable
             Options.Log(line);
     }
 
-    internal void Ended(PageServerConnection connection)
+    internal void Fetched()
     {
-        int left;
+        lock (_connections)
+            _fetched = true;
+    }
+
+    /// <summary>A client has said that all is in, over whichever of its connections.</summary>
+    internal void Closed()
+    {
+        lock (_connections)
+            _closed = true;
+    }
+
+    internal void Ended(PageServerConnection connection, ConnectionEnd end)
+    {
+        bool isAbandoned = false;
         lock (_connections)
         {
             _connections.Remove(connection);
-            left = _connectionCount = _connections.Count;
+            _connectionCount = _connections.Count;
+            if (_connections.TrueForAll(other => !other.HasFetched))
+            {
+                isAbandoned = _fetched && !_closed && !_stopping;
+                (_fetched, _closed) = (false, false);
+            }
         }
-        if (left == 0 && connection.HasFetched && !_stopping)
+        if (isAbandoned)
             Options.OnAbandoned();
+        if (!_stopping)
+            Options.OnConnectionEnd(end);
+    }
+
+    private static bool IsListening(Socket socket) =>
+        (int)socket.GetSocketOption(SocketOptionLevel.Socket, SocketOptionName.AcceptConnection)! != 0;
+
+    private static Socket Listen(PageServerOptions options)
+    {
+        Socket? listener = null;
+        try
+        {
+            listener = new Socket(options.Address.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+            listener.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
+            // The any-address takes IPv4 clients, too.
+            if (options.Address.AddressFamily == AddressFamily.InterNetworkV6)
+                listener.DualMode = true;
+            listener.Bind(new IPEndPoint(options.Address, options.Port));
+            listener.Listen(128);
+            return listener;
+        }
+        catch (SocketException e)
+        {
+            listener?.Dispose();
+            throw new BadInputException($"page server: cannot listen on {options.Address} port {options.Port} ({e.SocketErrorCode})", e);
+        }
     }
 
     private void Accept()

@@ -27,8 +27,11 @@ internal sealed class PageServerConnection : IDisposable
     private readonly LinkShaper.Lane? _lane;
     private bool _closed;
 
+    // Read by who counts clients.
+    private volatile bool _hasFetched;
+
     /// <summary>Whether it got pages and did not say that all is in.</summary>
-    public bool HasFetched { get; private set; }
+    public bool HasFetched { get => _hasFetched; private set => _hasFetched = value; }
 
     public PageServerConnection(PageServer server, Socket socket, LinkShaper? shaper)
     {
@@ -54,6 +57,7 @@ internal sealed class PageServerConnection : IDisposable
     private void Run()
     {
         BlockingPeer? peer = null;
+        bool refused = false;
         try
         {
             peer = new BlockingPeer(_socket, _server.Options.Tls?.Accept(_socket)) { Patience = _server.Options.Patience };
@@ -61,6 +65,7 @@ internal sealed class PageServerConnection : IDisposable
         }
         catch (BadInputException e)
         {
+            refused = peer is { IsLost: false };
             Log(e.Message);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException or IOException or UnauthorizedAccessException)
@@ -75,9 +80,10 @@ internal sealed class PageServerConnection : IDisposable
             // Last, for who sees the connection end may look into the log.
             peer?.Dispose();
             _socket.Dispose();
-            _server.Ended(this);
-            if (_closed || dropped)
-                _server.Options.OnSessionEnd(_closed);
+            _server.Ended(this, _closed ? ConnectionEnd.Closed
+                : dropped ? ConnectionEnd.Dropped
+                : refused ? ConnectionEnd.Refused
+                : ConnectionEnd.Left);
         }
     }
 
@@ -90,7 +96,7 @@ internal sealed class PageServerConnection : IDisposable
         {
             if (message.Command is PageServerCommand.Close or PageServerCommand.ForceClose)
             {
-                Close(peer);
+                Close(peer, message.Command == PageServerCommand.ForceClose);
                 return;
             }
             if (message.Command == PageServerCommand.Get)
@@ -113,7 +119,11 @@ internal sealed class PageServerConnection : IDisposable
             throw new BadInputException($"GET for page {range.Start} of process {pid}, which is not in the images");
         range = range with { Count = available };
         _server.Count(available);
-        HasFetched = true;
+        if (!HasFetched)
+        {
+            HasFetched = true;
+            _server.Fetched();
+        }
         if (_lane is not null)
         {
             _lane.Enqueue(pid, range);
@@ -192,17 +202,19 @@ internal sealed class PageServerConnection : IDisposable
         }
     }
 
-    private void Close(BlockingPeer peer)
+    private void Close(BlockingPeer peer, bool isForced)
     {
         _receiving?.Complete();
         _lane?.AwaitEmpty();
+        _server.Closed();
         peer.Queue(BitConverter.GetBytes(0));
         peer.Flush();
         // Whoever closes first keeps the port in TIME_WAIT: let that be the client.
         _closed = true;
         HasFetched = false;
         peer.Shutdown();
-        if (!peer.AtEnd())
+        // An inherited socket, for which FORCE_CLOSE was made, may stay open in somebody else's hands.
+        if (!isForced && _server.Accepts && !peer.AtEnd())
             throw new BadInputException("data after CLOSE; expected the end of the stream");
     }
 }

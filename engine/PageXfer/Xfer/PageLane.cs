@@ -72,6 +72,30 @@ public sealed class PageLane : IDisposable
         }
     }
 
+    /// <summary>
+    /// Over a connected socket, and over TLS when there are credentials for it; the lane owns the socket from now on.
+    /// </summary>
+    /// <exception cref="BadInputException">No TLS connection comes about.</exception>
+    public static PageLane Over(Socket socket, TlsCredentials? tls)
+    {
+        try
+        {
+            // A certificate cannot be for the address of a socket that has none.
+            EndPoint server = socket.RemoteEndPoint as IPEndPoint ?? new IPEndPoint(IPAddress.None, 0);
+            return tls is null ? new PageLane(socket) : new PageLane(socket, new TlsTransport(socket, tls, server));
+        }
+        catch (Exception e) when (e is SocketException or InvalidOperationException)
+        {
+            socket.Dispose();
+            throw new BadInputException($"page server: the socket cannot be used ({e.Message}); expected a connection", e);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>To be polled: for reading while <see cref="Outstanding"/> is not 0, for writing while <see cref="WantsWrite"/>.</summary>
     public Socket Socket { get; }
 
@@ -142,13 +166,7 @@ public sealed class PageLane : IDisposable
         long deadline = Environment.TickCount64 + (long)patience.Milliseconds;
         Span<byte> bytes = stackalloc byte[PageServerMessage.Size];
         PageServerMessage.Plain(PageServerCommand.Close).Write(bytes);
-        var drop = new Dropped();
-        while (Outstanding > 0 || WantsWrite)
-        {
-            Await(deadline, WantsWrite ? SelectMode.SelectWrite : SelectMode.SelectRead);
-            Flush();
-            Receive(drop);
-        }
+        Drop(deadline);
         Send(bytes);
         while (WantsWrite)
         {
@@ -166,6 +184,24 @@ public sealed class PageLane : IDisposable
         if (_tls is not null)
             EndTls(_tls, deadline);
         Dispose();
+    }
+
+    /// <summary>
+    /// Ends the connection without CLOSE, for the client says that over another one: waits for the replies that are
+    /// still coming, and drops them.
+    /// </summary>
+    /// <exception cref="BadInputException">The connection was lost, or they did not come within <paramref
+    /// name="patience"/>.</exception>
+    public void Leave(Duration patience)
+    {
+        try
+        {
+            Drop(Environment.TickCount64 + (long)patience.Milliseconds);
+        }
+        finally
+        {
+            Dispose();
+        }
     }
 
     /// <summary>To be called when the socket is readable with nothing asked for. Takes what TLS itself has to say.</summary>
@@ -197,6 +233,17 @@ public sealed class PageLane : IDisposable
     {
         Socket.Dispose();
         _tls?.Dispose();
+    }
+
+    private void Drop(long deadline)
+    {
+        var drop = new Dropped();
+        while (Outstanding > 0 || WantsWrite)
+        {
+            Await(deadline, WantsWrite ? SelectMode.SelectWrite : SelectMode.SelectRead);
+            Flush();
+            Receive(drop);
+        }
     }
 
     /// <summary>Waits for the server's farewell too: unread, it would turn our end of the connection into a reset.</summary>

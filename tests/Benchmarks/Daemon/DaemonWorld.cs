@@ -66,7 +66,7 @@ public sealed class DaemonWorld : IDisposable
     public string[] Ours(params string[] options) => [.. _testbed, "lazy-pages", "-D", Directory, "-o", "lazy.log", "-v4", .. options];
 
     /// <summary>Our page server, on a port of its own choice.</summary>
-    public string[] OurServer(int port) => [.. _testbed, "page-server", "--lazy-pages", "-D", Directory, "--address", "127.0.0.1", "--port", $"{port}", "-o", "server.log", "-v4"];
+    public string[] OurServer(int port) => [.. _testbed, "page-server", "--lazy-pages", "--sessions", "0", "-D", Directory, "--address", "127.0.0.1", "--port", $"{port}", "-o", "server.log", "-v4"];
 
     /// <summary>The minimal handler of faults, which copies from its own memory.</summary>
     public string[] CHandler(params string[] options) => [_handler, Directory, "local", $"{First.Address:x}", $"{Pages}", $"{_stride}", .. options];
