@@ -10,6 +10,7 @@ internal static class CommandLine
     /// <summary>Parses and runs a verb; each failure is one line.</summary>
     public static int Run(RootCommand root, string[] args)
     {
+        Terminal.Guard();
         HelpPage.Install(root);
         ParseResult parsed = root.Parse(CriuCommandLine.Normalize(args));
         if (parsed.Errors.Count > 0)

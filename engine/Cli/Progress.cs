@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Testbed.Core;
 
 namespace Testbed.Cli;
 
@@ -22,7 +23,7 @@ internal sealed class Progress : IDisposable
         double seconds = Stopwatch.GetElapsedTime(_began).TotalSeconds;
         double rate = seconds > 0.2 ? done / seconds : 0;
         string left = rate > 0 && all > done ? $", {(all - done) / rate:0} s left" : "";
-        Console.Error.Write($"\r\u001b[K{what} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
+        Terminal.RawError.Write($"\r\u001b[K{Printable.Of(what)} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
         _shown = true;
     }
 
@@ -31,13 +32,13 @@ internal sealed class Progress : IDisposable
     {
         Clear();
         if (_terminal)
-            Console.Error.WriteLine(text);
+            Terminal.RawError.WriteLine(Printable.Of(text));
     }
 
     public void Clear()
     {
         if (_shown)
-            Console.Error.Write("\r\u001b[K");
+            Terminal.RawError.Write("\r\u001b[K");
         _shown = false;
     }
 

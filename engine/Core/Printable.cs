@@ -12,8 +12,8 @@ public static class Printable
 {
     /// <summary>
     /// The text with each character that steers instead of showing written as <c>\u{1b}</c>: control characters, line
-    /// and paragraph separators, invisible format characters (bidirectional marks among them), and halves of surrogate
-    /// pairs. Tabs and line feeds are control characters too: what comes back is one line. Text that has none of them
+    /// and paragraph separators, invisible format characters (bidirectional marks among them), halves of surrogate pairs,
+    /// and code points that are no characters. Tabs and line feeds are control characters too: what comes back is one line. Text that has none of them
     /// comes back as it is, without a copy.
     /// </summary>
     public static string Of(string text)
@@ -31,7 +31,7 @@ public static class Printable
                 Escape(shown, text[at++]);
                 continue;
             }
-            if (Steers(Rune.GetUnicodeCategory(rune)))
+            if (Steers(Rune.GetUnicodeCategory(rune)) || IsNone(rune.Value))
                 Escape(shown, rune.Value);
             else
                 shown.Append(text, at, rune.Utf16SequenceLength);
@@ -41,15 +41,19 @@ public static class Printable
     }
 
     /// <summary>
-    /// The same for text of several lines that are ours: line feeds stay, and each line is made safe by itself.
+    /// The same for text of several lines that are ours: line feeds stay, and each line is made safe by itself. What else can
+    /// end a line, a lone carriage return among it, is shown.
     /// </summary>
-    public static string Lines(string text) => string.Join('\n', text.ReplaceLineEndings("\n").Split('\n').Select(Of));
+    public static string Lines(string text) => text.Contains('\n', StringComparison.Ordinal) ? string.Join('\n', text.Split('\n').Select(Of)) : Of(text);
 
     // Surrogates are looked at in pairs; everything below the first C1 control but ASCII's controls shows.
-    private static bool IsPlain(char c) => c is >= ' ' and < '\u007f' || (c > '\u007f' && !Steers(char.GetUnicodeCategory(c)));
+    private static bool IsPlain(char c) => c is >= ' ' and < '\u007f' || (c is > '\u007f' and < '\ufffe' && !Steers(char.GetUnicodeCategory(c)));
 
     private static bool Steers(UnicodeCategory category) => category is UnicodeCategory.Control or UnicodeCategory.Format
         or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.Surrogate;
+
+    // U+FFFE, U+FFFF and their kin: no characters, and forbidden in XML.
+    private static bool IsNone(int value) => (value & 0xfffe) == 0xfffe;
 
     private static void Escape(StringBuilder to, int value) => to.Append(CultureInfo.InvariantCulture, $"\\u{{{value:x}}}");
 }

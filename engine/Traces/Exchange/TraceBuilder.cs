@@ -138,8 +138,5 @@ internal sealed class NumberedLines(Stream stream, string name)
     }
 
     public BadInputException Bad(string expected) =>
-        new($"{name}: line {_number}: \"{Printable(_line.Length > 120 ? _line[..120] + "..." : _line)}\"; expected {expected}");
-
-    /// <summary>What a file says must neither break a message into lines nor steer a terminal.</summary>
-    public static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? '?' : c));
+        new($"{name}: line {_number}: \"{Printable.Of(_line.Length > 120 ? _line[..120] + "..." : _line)}\"; expected {expected}");
 }
