@@ -66,7 +66,7 @@ public sealed class TraceTests
         Assert.That(TestbedProgram.Run("trace", "export", "traces/node-small.1.trace", "-o", csv).ExitCode, Is.Zero);
         File.Move(csv, In($"{hostile}.csv"));
         foreach (string[] arguments in (string[][])
-            [["trace", "import", In($"{hostile}.csv"), "-o", trace], ["trace", "info", trace], ["trace", "stats", trace], ["replay", trace], ["trace", "info", In($"no{hostile}")], ["replay", trace, "--policy", hostile], [hostile]])
+            [["trace", "import", In($"{hostile}.csv"), "-o", trace], ["trace", "info", trace], ["trace", "stats", trace], ["replay", trace], ["trace", "info", In($"no{hostile}")], ["replay", trace, "--policy", hostile]])
         {
             Outcome outcome = TestbedProgram.Run(arguments);
             string said = outcome.Output + outcome.Errors;

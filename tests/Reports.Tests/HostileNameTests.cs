@@ -23,7 +23,11 @@ public sealed partial class HostileNameTests
 
     private static ReportContext Context(string name) => SyntheticRuns.Context with
     {
-        Title = name, CommandLine = name, Scenario = name, Commit = name, Traces = [new TraceProvenance(name, name, name, null)],
+        Title = name,
+        CommandLine = name,
+        Scenario = name,
+        Commit = name,
+        Traces = [new TraceProvenance(name, name, name, null)],
     };
 
     [TestCaseSource(nameof(s_names))]
