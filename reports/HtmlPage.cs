@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Text;
+using Testbed.Core;
 using Testbed.Reports.Figures;
 
 namespace Testbed.Reports;
@@ -88,8 +89,8 @@ internal sealed class HtmlPage
         return $"<td{attributes} data-v=\"{value?.ToString("R", CultureInfo.InvariantCulture)}\"{title}>{E(text ?? Column.None)}</td>";
     }
 
-    /// <summary>A text as HTML.</summary>
-    public static string E(string text) => WebUtility.HtmlEncode(text);
+    /// <summary>A text as HTML, without marks that would reverse what follows.</summary>
+    public static string E(string text) => WebUtility.HtmlEncode(Printable.Lines(text));
 
     private static string Pages(Core.MemoryImage? image) =>
         image is null ? "" : $"{image.PresentPages:N0} pages to fetch of {image.TotalPages:N0} in {image.Areas.Count:N0} areas";

@@ -28,22 +28,30 @@ public static class LatexTable
         return text.ToString();
     }
 
-    /// <summary>A text with LaTeX's own signs escaped.</summary>
+    /// <summary>
+    /// A text with LaTeX's own signs escaped, so that a name is read as a name wherever it stands: no command, comment or
+    /// mathematics, and no option or star of the command before it. What is beyond Latin-1 is written by its number.
+    /// </summary>
     public static string Escape(string text)
     {
         var escaped = new StringBuilder();
-        foreach (char c in text)
+        foreach (Rune rune in Printable.Of(text).EnumerateRunes())
         {
-            escaped.Append(c switch
+            escaped.Append(rune.Value switch
             {
                 '\\' => "\\textbackslash{}",
-                '&' or '%' or '$' or '#' or '_' or '{' or '}' => "\\" + c,
+                '[' or ']' or '*' or '`' or '"' => $"{{{rune}}}",
+                '<' => "\\textless{}",
+                '>' => "\\textgreater{}",
+                '|' => "\\textbar{}",
+                '&' or '%' or '$' or '#' or '_' or '{' or '}' => "\\" + rune,
                 '~' => "\\textasciitilde{}",
                 '^' => "\\textasciicircum{}",
                 'µ' => "$\\mu$",
                 '×' => "$\\times$",
                 '–' => "--",
-                _ => c.ToString(),
+                > 0xff => string.Create(CultureInfo.InvariantCulture, $"\\texttt{{U+{rune.Value:X4}}}"),
+                _ => rune.ToString(),
             });
         }
         return escaped.ToString();

@@ -26,7 +26,9 @@ public static class PaperFigures
         IReadOnlyList<Summary> summaries = Summary.Of(results);
         string[] policies = [.. summaries.Select(s => s.Run.Policy).Distinct()];
         Directory.CreateDirectory(directory);
-        string origin = $"% {context.CommandLine}\n% commit {context.Commit}, seed {context.Seed}, {string.Join(", ", context.Traces.Select(t => $"{t.Path} {t.Hash}"))}\n";
+        // A line end within would end the comment.
+        string traces = string.Join(", ", context.Traces.Select(t => $"{t.Path} {t.Hash}"));
+        string origin = $"% {Printable.Of(context.CommandLine)}\n% commit {Printable.Of(context.Commit)}, seed {context.Seed}, {Printable.Of(traces)}\n";
         var tex = new StringBuilder(origin + "% Needs \\usepackage{graphicx}. Each figure* spans both columns; the one of one link alone fits one.\n\n");
         int count = 0;
         var workloads = summaries.GroupBy(s => s.Run.Workload).ToList();

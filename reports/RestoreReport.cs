@@ -19,7 +19,7 @@ public static class RestoreReport
         foreach (var pair in RestoreValue.Of(runs, 1).GroupBy(v => v.Pair))
         {
             int rounds = runs.Count(r => r.Pair == pair.Key);
-            table.Append(CultureInfo.InvariantCulture, $"{pair.Key} ({rounds} rounds, median [least..most])\n");
+            table.Append(CultureInfo.InvariantCulture, $"{Printable.Of(pair.Key)} ({rounds} rounds, median [least..most])\n");
             foreach (RestoreValue v in pair)
                 table.Append(CultureInfo.InvariantCulture, $"  {v.Metric.Header,-22} {RestoreMetric.Text(v.Median),10}  [{Range(v)}]\n");
         }
@@ -31,7 +31,7 @@ public static class RestoreReport
     {
         var csv = new StringBuilder("pair,round,").AppendJoin(',', RestoreMetric.All.Select(m => m.Key)).Append(",congestion_control\n");
         foreach (RestoreRun run in runs)
-            csv.Append(CultureInfo.InvariantCulture, $"{run.Pair},{run.Round},").AppendJoin(',', RestoreMetric.All.Select(m => m.Value(run)?.ToString("0.###", CultureInfo.InvariantCulture))).Append(',').Append(run.CongestionControl).Append('\n');
+            csv.Append(CultureInfo.InvariantCulture, $"{CsvCell.Of(run.Pair)},{run.Round},").AppendJoin(',', RestoreMetric.All.Select(m => m.Value(run)?.ToString("0.###", CultureInfo.InvariantCulture))).Append(',').Append(CsvCell.Of(run.CongestionControl)).Append('\n');
         return csv.ToString();
     }
 
@@ -128,7 +128,7 @@ public static class RestoreReport
         foreach (RestoreRun run in runs)
         {
             foreach (RestoreRequest r in run.Requests)
-                csv.Append(CultureInfo.InvariantCulture, $"{run.Pair},{run.Round},{r.Sent.Milliseconds:0.###},{r.Latency.Microseconds:0.#}\n");
+                csv.Append(CultureInfo.InvariantCulture, $"{CsvCell.Of(run.Pair)},{run.Round},{r.Sent.Milliseconds:0.###},{r.Latency.Microseconds:0.#}\n");
         }
         return csv.ToString();
     }

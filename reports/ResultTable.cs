@@ -26,11 +26,11 @@ public static class ResultTable
         var titles = new Dictionary<int, string>();
         foreach (var block in summaries.GroupBy(s => (s.Run.Workload, s.Run.Mode, s.Run.Link)))
         {
-            titles[rows.Count] = $"{block.Key.Workload}, {block.Key.Mode.ToString().ToLowerInvariant()}, {block.Key.Link}{BoundOf(block.First().Run)}";
+            titles[rows.Count] = Printable.Of($"{block.Key.Workload}, {block.Key.Mode.ToString().ToLowerInvariant()}, {block.Key.Link}{BoundOf(block.First().Run)}");
             rows.Add(null);
             Summary[] group = [.. block.OrderBy(s => s.Run.TotalStall)];
             foreach (Summary s in group)
-                rows.Add([s.Run.Policy, .. columns.Select(c => c.Text(s) + (IsBest(c, s, group) ? "*" : " "))]);
+                rows.Add([Printable.Of(s.Run.Policy), .. columns.Select(c => c.Text(s) + (IsBest(c, s, group) ? "*" : " "))]);
         }
         return Align(rows, titles);
     }

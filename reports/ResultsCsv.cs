@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Testbed.Core;
 using Testbed.Reports.Statistics;
 
 namespace Testbed.Reports;
@@ -19,7 +20,7 @@ public static class ResultsCsv
         text.Append(",total_stall_ci95_low_s,total_stall_ci95_high_s,latency_p99_ci95_low_us,latency_p99_ci95_high_us,command_hash\n");
         foreach (Summary s in summaries)
         {
-            text.AppendJoin(',', Quote(s.Run.Workload), s.Run.Mode.ToString().ToLowerInvariant(), Quote(s.Run.Link), Quote(s.Run.Policy), s.Runs);
+            text.AppendJoin(',', CsvCell.Of(s.Run.Workload), s.Run.Mode.ToString().ToLowerInvariant(), CsvCell.Of(s.Run.Link), CsvCell.Of(s.Run.Policy), s.Runs);
             foreach (Column column in Column.All)
                 text.Append(',').Append(Number(column.Value(s)));
             text.Append(',').AppendJoin(',', Number(s.StallInterval?.Low / 1e9), Number(s.StallInterval?.High / 1e9),
@@ -30,7 +31,4 @@ public static class ResultsCsv
     }
 
     private static string Number(double? value) => value?.ToString("R", CultureInfo.InvariantCulture) ?? "";
-
-    private static string Quote(string field) =>
-        field.AsSpan().IndexOfAny(",\"\n\r") < 0 ? field : $"\"{field.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

@@ -25,7 +25,8 @@ public sealed record SweepRow(
     public static SweepRow Of(string key, string scenario, ulong seed, RunResult run)
     {
         Summary summary = Summary.Of([run])[0];
-        return new SweepRow(key, scenario, run.Workload, run.Link, run.Policy, seed, run.CommandHash, [.. Column.All.Select(c => c.Value(summary))]);
+        // A tab or a line end within a name would end a field or a line of the journal.
+        return new SweepRow(key, Printable.Of(scenario), Printable.Of(run.Workload), Printable.Of(run.Link), Printable.Of(run.Policy), seed, run.CommandHash, [.. Column.All.Select(c => c.Value(summary))]);
     }
 
     /// <summary>A line of the journal, without its end: the last field tells that it is whole.</summary>
@@ -75,7 +76,7 @@ public static class SweepTable
         var text = new StringBuilder("scenario,workload,link,policy,seed,").AppendJoin(',', Columns).Append(",command_hash\n");
         foreach (SweepRow row in rows)
         {
-            text.AppendJoin(',', new[] { row.Scenario, row.Workload, row.Link, row.Policy }.Select(Quote)).Append(',')
+            text.AppendJoin(',', new[] { row.Scenario, row.Workload, row.Link, row.Policy }.Select(CsvCell.Of)).Append(',')
                 .Append(row.Seed).Append(',').AppendJoin(',', row.Values.Select(Number)).Append(',')
                 .Append(CultureInfo.InvariantCulture, $"{row.Hash:x16}").Append('\n');
         }
@@ -105,7 +106,4 @@ public static class SweepTable
     }
 
     internal static string Number(double? value) => value?.ToString("R", CultureInfo.InvariantCulture) ?? "";
-
-    private static string Quote(string field) =>
-        field.AsSpan().IndexOfAny(",\"\n\r") < 0 ? field : $"\"{field.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
 }

@@ -30,7 +30,8 @@ internal static partial class StrictJson
         byte[] json;
         try
         {
-            json = File.ReadAllBytes(file);
+            using FileStream stream = File.OpenRead(file);
+            json = SmallFile.Read(stream.Read, file);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

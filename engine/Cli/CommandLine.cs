@@ -14,6 +14,7 @@ internal static class CommandLine
     /// <summary>Parses and runs a verb; each failure is one line.</summary>
     public static int Run(RootCommand root, string[] args)
     {
+        Terminal.Guard();
         HelpPage.Install(root);
         try
         {

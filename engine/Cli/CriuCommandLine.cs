@@ -33,7 +33,7 @@ internal sealed class CriuCommandLine
     private readonly Option<bool> _tls = new("--tls") { Description = "talk TLS to the other side, both with certificates" };
     private readonly Option<string?> _caCertificate = new("--tls-cacert")
     {
-        Description = $"trust this authority alone (PEM); default: those of the system, and {TlsFiles.DefaultCaCertificate} if it is there",
+        Description = $"trust this authority alone (PEM); default: {TlsFiles.DefaultCaCertificate}, and to connect those of the system; a server needs one of the two",
     };
     private readonly Option<string?> _revoked = new("--tls-cacrl") { Description = $"certificates that were revoked (PEM); default: {TlsFiles.DefaultRevocationList} if it is there" };
     private readonly Option<string?> _certificate = new("--tls-cert") { Description = $"our certificate (PEM); default: {TlsFiles.DefaultCertificate}" };

@@ -86,7 +86,7 @@ internal sealed class CriuServer : IDisposable
         string kind = level switch { LogLevel.Error => "Error ", LogLevel.Warning => "Warn  ", _ => "" };
         string time = _settings.Verbosity >= (int)LogLevel.Info ? $"({Stopwatch.GetElapsedTime(_began).TotalSeconds:00.000000}) " : "";
         lock (_log)
-            _log.WriteLine($"{time}{kind}{line}");
+            _log.WriteLine($"{time}{kind}{Printable.Of(line)}");
     }
 
     /// <summary>Tells who waits for it that clients may come.</summary>

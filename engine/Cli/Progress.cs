@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Testbed.Core;
 
 namespace Testbed.Cli;
 
@@ -22,7 +23,7 @@ internal sealed class Progress : IDisposable
         double seconds = Stopwatch.GetElapsedTime(_began).TotalSeconds;
         double rate = seconds > 0.2 ? done / seconds : 0;
         string left = rate > 0 && all > done ? $", {(all - done) / rate:0} s left" : "";
-        Write($"\r\u001b[K{what} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
+        Write($"\r\u001b[K{Printable.Of(what)} {Short(done)}{unit} of {Short(all)}{unit} ({(all == 0 ? 1 : (double)done / all):P0}), {Short(rate)}{unit}/s{left}");
         _shown = true;
     }
 
@@ -31,14 +32,14 @@ internal sealed class Progress : IDisposable
     {
         Clear();
         if (_terminal)
-            Write(text + "\n");
+            Write(Printable.Of(text) + "\n");
     }
 
     /// <summary>A line that stays, also when nobody watches: what goes wrong, or is put right.</summary>
     public void Say(string text)
     {
         Clear();
-        Write($"testbed: {text}\n");
+        Write($"testbed: {Printable.Of(text)}\n");
     }
 
     public void Clear()
@@ -53,7 +54,7 @@ internal sealed class Progress : IDisposable
     {
         try
         {
-            Console.Error.Write(text);
+            Terminal.RawError.Write(text);
         }
         catch (IOException)
         {

@@ -61,7 +61,8 @@ public sealed partial record Calibration
     {
         try
         {
-            return Parse(File.ReadAllBytes(file), file);
+            using FileStream stream = File.OpenRead(file);
+            return Parse(SmallFile.Read(stream.Read, file), file);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

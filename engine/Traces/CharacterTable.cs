@@ -36,9 +36,8 @@ public static class CharacterTable
         var text = new StringBuilder();
         foreach (string[] row in rows)
         {
-            // A name comes from a file: it must not steer a terminal.
             string line = string.Join("  ", row.Select((cell, i) => i == 0 ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i])));
-            text.Append(string.Concat(line.TrimEnd().Select(c => char.IsControl(c) ? '?' : c))).Append('\n');
+            text.Append(Printable.Of(line.TrimEnd())).Append('\n');
         }
         return text.ToString();
     }
@@ -50,7 +49,7 @@ public static class CharacterTable
         var text = new StringBuilder();
         text.Append("| ").AppendJoin(" | ", rows[0]).Append(" |\n|---|").Append(string.Concat(Enumerable.Repeat("---:|", s_columns.Length - 1))).Append('\n');
         foreach (string[] row in rows[1..])
-            text.Append("| ").AppendJoin(" | ", row).Append(" |\n");
+            text.Append("| ").AppendJoin(" | ", row.Select((cell, i) => i == 0 ? MarkdownText.Of(cell) : cell)).Append(" |\n");
         text.Append('\n').AppendJoin("; ", s_columns[1..].Select(c => $"*{c.Title}*: {c.Meaning}")).Append(".\n");
         return text.ToString();
     }
@@ -60,7 +59,7 @@ public static class CharacterTable
     {
         var text = new StringBuilder("trace,footprint_pages,touched_pages,hole_pages,threads,duration_s,first_touches_per_s,think_p50_ns,think_p99_ns,mean_run_pages,longest_run_pages,jaccard,zero_share,halved_share\n");
         foreach (TraceCharacter trace in traces)
-            text.AppendJoin(',', s_columns.Select(c => string.Format(CultureInfo.InvariantCulture, "{0}", c.Exact(trace, Sibling(traces, trace))))).Append('\n');
+            text.AppendJoin(',', s_columns.Select(c => Cell(c.Exact(trace, Sibling(traces, trace))))).Append('\n');
         return text.ToString();
     }
 
@@ -69,6 +68,8 @@ public static class CharacterTable
 
     private static string[][] Rows(IReadOnlyList<TraceCharacter> traces) =>
         [[.. s_columns.Select(c => c.Title)], .. traces.Select(t => s_columns.Select(c => c.Short(t, Sibling(traces, t))).ToArray())];
+
+    private static string Cell(object? value) => value is string name ? CsvCell.Of(name) : string.Format(CultureInfo.InvariantCulture, "{0}", value);
 
     private static int Longest(TraceCharacter c) => c.SortedRunPages.Count == 0 ? 0 : c.SortedRunPages[^1];
 

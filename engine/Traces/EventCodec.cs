@@ -29,10 +29,10 @@ internal sealed class EventCodec : IBlockCodec<ServiceEvent>
         Column(to, Field.Other, records, static (in e, in _) => ColumnWriter.Zigzag(e.Other));
     }
 
-    public int Decode(ReadOnlySpan<byte> payload, int threads, ref ServiceEvent[] records)
+    public int Decode(ReadOnlySpan<byte> payload, int threads, long most, ref ServiceEvent[] records)
     {
         var table = new ColumnTable(payload);
-        int count = table.Count((int)Field.Kind);
+        int count = Check.Count(table.Count((int)Field.Kind), columns: 12, payload.Length, most);
         if (records.Length < count)
             records = new ServiceEvent[count];
         var kinds = table.Reader((int)Field.Kind);

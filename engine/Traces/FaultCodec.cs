@@ -10,7 +10,8 @@ internal interface IBlockCodec<T> where T : struct
     void Encode(ReadOnlySpan<T> records, ColumnWriter to);
 
     /// <summary>Fills <paramref name="records"/>, which is grown when it is too small, and says how many there are.</summary>
-    int Decode(ReadOnlySpan<byte> payload, int threads, ref T[] records);
+    /// <exception cref="BadInputException">Malformed, or more of them than <paramref name="most"/>.</exception>
+    int Decode(ReadOnlySpan<byte> payload, int threads, long most, ref T[] records);
 }
 
 /// <summary>Faults: times as differences along the way of one fault, pages and starts as differences to the fault before.</summary>
@@ -37,10 +38,10 @@ internal sealed class FaultCodec : IBlockCodec<FaultRecord>
         Column(to, Field.Resolved, records, static (in r, in _) => ColumnWriter.Zigzag(r.Resolved.Nanoseconds - r.Arrived.Nanoseconds));
     }
 
-    public int Decode(ReadOnlySpan<byte> payload, int threads, ref FaultRecord[] records)
+    public int Decode(ReadOnlySpan<byte> payload, int threads, long most, ref FaultRecord[] records)
     {
         var table = new ColumnTable(payload);
-        int count = table.Count((int)Field.How);
+        int count = Check.Count(table.Count((int)Field.How), columns: 9, payload.Length, most);
         if (records.Length < count)
             records = new FaultRecord[count];
         var space = table.Reader((int)Field.Space);
@@ -105,6 +106,14 @@ internal sealed class FaultCodec : IBlockCodec<FaultRecord>
 internal static class Check
 {
     public static bool IsTime(Instant time) => (ulong)time.Nanoseconds <= FaultCodec.MaxTime;
+
+    /// <summary>A count, before there is room for so many: each column has a byte at least for each record.</summary>
+    public static int Count(int count, int columns, int bytes, long most)
+    {
+        if (count > bytes / columns)
+            throw new BadInputException($"columns of different length; expected {count} values in each");
+        return count <= most ? count : throw new BadInputException($"{count} records more than a file of this size can hold; expected at most {most}");
+    }
 
     public static Instant Time(long nanoseconds, int record) => (ulong)nanoseconds <= FaultCodec.MaxTime
         ? new Instant(nanoseconds)

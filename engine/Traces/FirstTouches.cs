@@ -41,11 +41,11 @@ public sealed class FirstTouches
     /// <summary>Touches of all threads.</summary>
     public long Count => Threads.Sum(t => (long)t.Count);
 
-    /// <exception cref="BadInputException">More than 2^32 pages (16 TiB).</exception>
+    /// <exception cref="BadInputException">More pages than a trace of this size can mean.</exception>
     internal static FirstTouches From(Trace trace, int space)
     {
-        if (trace.Image.TotalPages > uint.MaxValue)
-            throw new BadInputException($"{trace.Name}: memory of {trace.Image.TotalPages} pages; a replay takes at most {uint.MaxValue}");
+        if (trace.Image.TotalPages > Budget.Pages(trace.FileBytes))
+            throw new BadInputException($"{trace.Name}: memory of {trace.Image.TotalPages} pages; expected at most {Budget.Pages(trace.FileBytes)} for a trace of {trace.FileBytes} bytes");
         var map = new PageMap(trace.Image);
         var touched = new HashSet<PageNumber>();
         var recording = new List<PageNumber>();

@@ -121,11 +121,7 @@ public static class TracePicture
         return labels;
     }
 
-    private static string AreaName(MemoryImage image, PageNumber page)
-    {
-        string name = image.Areas.FirstOrDefault(a => a.Range.Contains(page)).Name ?? "";
-        return string.Concat(name.Select(c => char.IsControl(c) ? '?' : c));
-    }
+    private static string AreaName(MemoryImage image, PageNumber page) => Printable.Of(image.Areas.FirstOrDefault(a => a.Range.Contains(page)).Name ?? "");
 
     private static void AppendTimeAxis(StringBuilder text, Duration end, int width)
     {

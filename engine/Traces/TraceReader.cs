@@ -25,6 +25,8 @@ public sealed class TraceReader : IDisposable
     private int _eventCount;
     private long _faultTotal;
     private long _eventTotal;
+    private long _unpacked;
+    private long _described;
     private uint _blocks;
 
     private TraceReader(Stream stream, string name)
@@ -122,11 +124,11 @@ public sealed class TraceReader : IDisposable
         switch (Kind)
         {
             case BlockKind.Faults:
-                _faultCount = _faultCodec.Decode(payload, _threads.Count, ref _faults);
+                _faultCount = _faultCodec.Decode(payload, _threads.Count, RecordsLeft, ref _faults);
                 _faultTotal += _faultCount;
                 break;
             case BlockKind.Events:
-                _eventCount = _eventCodec.Decode(payload, _threads.Count, ref _events);
+                _eventCount = _eventCodec.Decode(payload, _threads.Count, RecordsLeft, ref _events);
                 _eventTotal += _eventCount;
                 break;
             case BlockKind.Threads:
@@ -194,10 +196,26 @@ public sealed class TraceReader : IDisposable
         ReadOnlySpan<byte> stored = _stored.AsSpan(0, got);
         if (Crc32.HashToUInt32(stored) != frame.PayloadCrc)
             throw Damaged(offset, "wrong checksum of the block's payload");
+        Spend(offset, frame);
         Unpack(offset, frame, stored);
         rawLength = frame.RawLength;
         _blocks++;
         return true;
+    }
+
+    private long RecordsLeft => Budget.Records(Position) - _faultTotal - _eventTotal;
+
+    /// <summary>Holds what a block says it unpacks to against the whole file so far, before there is room for it.</summary>
+    private void Spend(long offset, in Frame frame)
+    {
+        _unpacked += frame.RawLength;
+        if (_unpacked > Budget.Unpacked(Position))
+            throw Damaged(offset, $"{_unpacked} bytes unpacked out of {Position}; expected at most {Budget.Unpacked(Position)}");
+        if (frame.Kind is not (BlockKind.Header or BlockKind.Threads or BlockKind.Footer))
+            return;
+        _described += frame.RawLength;
+        if (_described > Budget.Description(Position))
+            throw Damaged(offset, $"{_described} bytes of names and page ranges out of {Position}; expected at most {Budget.Description(Position)}");
     }
 
     private void Unpack(long offset, in Frame frame, ReadOnlySpan<byte> stored)

@@ -205,10 +205,8 @@ public sealed class TraceSummary
     {
         if (string.IsNullOrEmpty(value))
             return;
-        // What the target calls itself is not ours: it must not steer a terminal.
-        foreach (char c in $"{name,-13} {value}")
-            text.Append(char.IsControl(c) ? '?' : c);
-        text.Append('\n');
+        // What the target calls itself is not ours.
+        text.Append(Printable.Of($"{name,-13} {value}")).Append('\n');
     }
 
     private static string Name(Cause cause) => cause switch

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 using SkiaSharp;
+using Testbed.Core;
 
 namespace Testbed.Reports.Figures;
 
@@ -33,7 +34,7 @@ public static partial class FigureWriter
         using var stream = new MemoryStream();
         var metadata = new SKDocumentPdfMetadata(72)
         {
-            Title = title,
+            Title = Printable.Of(title),
             Creator = "lazy-restore testbed",
             Creation = date.UtcDateTime,
             Modified = date.UtcDateTime,
@@ -72,7 +73,8 @@ public static partial class FigureWriter
         using var stream = new MemoryStream();
         using (SKCanvas canvas = SKSvgCanvas.Create(new SKRect(0, 0, sheet.PrintWidth, sheet.PrintHeight), stream))
             sheet.Draw(canvas);
-        string svg = Encoding.UTF8.GetString(stream.ToArray());
+        // Skia writes labels with what is no character in XML as they are.
+        string svg = Printable.Lines(Encoding.UTF8.GetString(stream.ToArray()).Replace('\t', ' '));
         svg = svg[svg.IndexOf("<svg", StringComparison.Ordinal)..].Trim();
         svg = Tag().Replace(svg, tag => LongNumber().Replace(tag.Value, Shorter).Replace(", \"", "\"", StringComparison.Ordinal));
         // Skia counts its ids over the life of the process: count anew, by first use.
@@ -84,7 +86,7 @@ public static partial class FigureWriter
             return m.Groups[1].Value + own;
         });
         string size = string.Create(CultureInfo.InvariantCulture,
-            $"<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{sheet.PrintWidth}pt\" height=\"{sheet.PrintHeight}pt\" viewBox=\"0 0 {sheet.PrintWidth} {sheet.PrintHeight}\" role=\"img\" aria-label=\"{System.Net.WebUtility.HtmlEncode(title)}\">");
+            $"<svg xmlns=\"http://www.w3.org/2000/svg\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"{sheet.PrintWidth}pt\" height=\"{sheet.PrintHeight}pt\" viewBox=\"0 0 {sheet.PrintWidth} {sheet.PrintHeight}\" role=\"img\" aria-label=\"{System.Net.WebUtility.HtmlEncode(Printable.Of(title))}\">");
         return size + svg[(svg.IndexOf('>', StringComparison.Ordinal) + 1)..];
     }
 

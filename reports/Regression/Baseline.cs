@@ -48,7 +48,8 @@ public sealed record Baseline
     {
         try
         {
-            return JsonSerializer.Deserialize<Baseline>(File.ReadAllBytes(file), s_json)
+            using FileStream stream = File.OpenRead(file);
+            return JsonSerializer.Deserialize<Baseline>(SmallFile.Read(stream.Read, file), s_json)
                 ?? throw new BadInputException($"{file}: null; expected a baseline");
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)

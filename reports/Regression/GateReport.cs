@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Xml.Linq;
+using Testbed.Core;
 
 namespace Testbed.Reports.Regression;
 
@@ -32,25 +33,25 @@ public static class GateReport
         foreach (string[] row in rows.Length > 1 ? rows : [])
         {
             IEnumerable<string> cells = row.Select((cell, c) => c is 3 or 4 or 5 ? cell.PadLeft(widths[c]) : cell.PadRight(widths[c]));
-            text.Append(string.Join("  ", cells).TrimEnd()).Append('\n');
+            text.Append(Line(string.Join("  ", cells).TrimEnd())).Append('\n');
         }
-        return text.Append(Headline(result)).Append('\n').Append("method: ").Append(result.Method).ToString();
+        return text.Append(Line(Headline(result))).Append('\n').Append("method: ").Append(Printable.Of(result.Method)).ToString();
     }
 
     /// <summary>For a job summary or a comment (GitHub's Markdown).</summary>
     public static string Markdown(GateResult result)
     {
         string mark = result.ExitCode switch { 0 => "✅", 1 => "❌", _ => "❔" };
-        var text = new StringBuilder($"### {mark} {Headline(result)}\n\n");
+        var text = new StringBuilder($"### {mark} {MarkdownText.Of(Headline(result))}\n\n");
         GateLine[] changed = [.. Changed(result)];
         if (changed.Length > 0)
         {
             text.Append("| policy | link | metric | before | after | change | |\n|---|---|---|--:|--:|--:|---|\n");
             foreach (string[] row in changed.Select(Cells))
-                text.Append("| ").AppendJoin(" | ", row.Select(c => c.Replace("|", "\\|", StringComparison.Ordinal))).Append(" |\n");
+                text.Append("| ").AppendJoin(" | ", row.Select(MarkdownText.Of)).Append(" |\n");
             text.Append('\n');
         }
-        return text.Append($"Method: {result.Method}.\n").ToString();
+        return text.Append($"Method: {MarkdownText.Of(result.Method)}.\n").ToString();
     }
 
     /// <summary>JUnit's XML: one test case per policy and link.</summary>
@@ -58,16 +59,16 @@ public static class GateReport
     {
         var cases = result.Lines.GroupBy(l => (l.Policy, l.Link)).Select(group =>
         {
-            var test = new XElement("testcase", new XAttribute("classname", $"regress.{result.Scenario}"), new XAttribute("name", $"{group.Key.Policy} over {group.Key.Link}"));
+            var test = new XElement("testcase", Attribute("classname", $"regress.{result.Scenario}"), Attribute("name", $"{group.Key.Policy} over {group.Key.Link}"));
             if (group.Any(l => l.Verdict == Verdict.Worse))
-                test.Add(new XElement("failure", new XAttribute("message", Sentences(group, Verdict.Worse)), Sentences(group)));
+                test.Add(new XElement("failure", Attribute("message", Sentences(group, Verdict.Worse)), Printable.Of(Sentences(group))));
             else if (group.Any(l => l.Verdict == Verdict.Unknown))
-                test.Add(new XElement("error", new XAttribute("message", Sentences(group, Verdict.Unknown)), Sentences(group)));
+                test.Add(new XElement("error", Attribute("message", Sentences(group, Verdict.Unknown)), Printable.Of(Sentences(group))));
             return test;
         }).ToList();
         cases.AddRange(result.Problems.Select(problem => new XElement("testcase",
-            new XAttribute("classname", $"regress.{result.Scenario}"), new XAttribute("name", "baseline"), new XElement("error", new XAttribute("message", problem)))));
-        var suite = new XElement("testsuite", new XAttribute("name", $"regress {result.Scenario}"), new XAttribute("tests", cases.Count),
+            Attribute("classname", $"regress.{result.Scenario}"), Attribute("name", "baseline"), new XElement("error", Attribute("message", problem)))));
+        var suite = new XElement("testsuite", Attribute("name", $"regress {result.Scenario}"), new XAttribute("tests", cases.Count),
             new XAttribute("failures", cases.Count(c => c.Element("failure") is not null)), new XAttribute("errors", cases.Count(c => c.Element("error") is not null)), cases);
         return new XDeclaration("1.0", "utf-8", null) + "\n" + new XElement("testsuites", suite) + "\n";
     }
@@ -124,8 +125,18 @@ public static class GateReport
         _ => "",
     };
 
+    // XML 1.0 has no way to write most control characters.
+    private static XAttribute Attribute(string name, string text) => new(name, Printable.Of(text));
+
+    /// <summary>A line that a CI server's runner would take for a command of its own is none when it does not begin as one.</summary>
+    private static string Line(string text)
+    {
+        string shown = Printable.Of(text);
+        return shown.TrimStart() is ['#', '#', '[', ..] or [':', ':', ..] ? "' " + shown : shown;
+    }
+
     // As the runner's own toolkit escapes them.
-    private static string Data(string s) => s.Replace("%", "%25", StringComparison.Ordinal).Replace("\r", "%0D", StringComparison.Ordinal).Replace("\n", "%0A", StringComparison.Ordinal);
+    private static string Data(string s) => Printable.Of(s).Replace("%", "%25", StringComparison.Ordinal).Replace("\r", "%0D", StringComparison.Ordinal).Replace("\n", "%0A", StringComparison.Ordinal);
 
     private static string Property(string s) => Data(s).Replace(":", "%3A", StringComparison.Ordinal).Replace(",", "%2C", StringComparison.Ordinal);
 }

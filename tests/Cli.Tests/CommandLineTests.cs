@@ -71,6 +71,17 @@ public sealed partial class CommandLineTests
         Assert.That(_folder.GetFileSystemInfos(), Is.Empty, "nothing half-written");
     }
 
+    /// <summary>A device has no length, and no end: what is read as a small file is read up to a limit.</summary>
+    [TestCase("regress", "/dev/zero")]
+    [TestCase("live", "/dev/zero")]
+    [TestCase("regress", "scenarios/redis.json", "--baseline", "/dev/zero")]
+    public void File_without_an_end_is_refused_in_one_line(params string[] arguments)
+    {
+        Outcome outcome = TestbedProgram.Run(arguments);
+        Assert.That(outcome.ExitCode, Is.EqualTo(2), outcome.Errors);
+        Assert.That(outcome.Errors.TrimEnd('\n'), Does.Contain("/dev/zero: more than 16777216 bytes").And.Not.Contain("\n"));
+    }
+
     [Test]
     public void PoliciesListsTheCatalog()
     {

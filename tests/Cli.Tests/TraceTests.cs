@@ -57,6 +57,24 @@ public sealed class TraceTests
         Assert.That(info, Does.Contain("2 of 2 from one process").And.Contain("workload-sha256").And.Contain("content-compressed-bytes"));
     }
 
+    /// <summary>Whatever verb prints it: names from a trace, and from the command line in an error, reach the terminal as text.</summary>
+    [Test]
+    public void Terminal_is_not_steered_when_a_trace_has_hostile_names()
+    {
+        const string hostile = "\u001b[2J\u202eevil\u009b";
+        string csv = In("plain.csv"), trace = In($"{hostile}.trace");
+        Assert.That(TestbedProgram.Run("trace", "export", "traces/node-small.1.trace", "-o", csv).ExitCode, Is.Zero);
+        File.Move(csv, In($"{hostile}.csv"));
+        foreach (string[] arguments in (string[][])
+            [["trace", "import", In($"{hostile}.csv"), "-o", trace], ["trace", "info", trace], ["trace", "stats", trace], ["replay", trace], ["trace", "info", In($"no{hostile}")], ["replay", trace, "--policy", hostile]])
+        {
+            Outcome outcome = TestbedProgram.Run(arguments);
+            string said = outcome.Output + outcome.Errors;
+            Assert.That(said.Where(c => char.IsControl(c) && c != '\n' || c == '\u202e'), Is.Empty, said);
+            Assert.That(said, Does.Contain("\\u{1b}[2J"), string.Join(' ', arguments));
+        }
+    }
+
     private string In(string name) => Path.Combine(_folder.FullName, name);
 
     private static string Stall(string trace)

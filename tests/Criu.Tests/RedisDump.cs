@@ -15,6 +15,7 @@ internal sealed class RedisDump
     private Redis _redis = null!;
     private string _digest = "";
     private TestCertificates? _authority;
+    private TestCertificates? _root;
 
     public DirectoryInfo Images { get; private set; } = null!;
 
@@ -42,7 +43,8 @@ internal sealed class RedisDump
         foreach (string file in Directory.GetFiles(Images.FullName, "*.pid", SearchOption.AllDirectories))
             _ = RealCriu.Run("kill", [File.ReadAllText(file)]);
         _authority?.Dispose();
-        _authority = null;
+        _root?.Dispose();
+        _authority = _root = null;
         Images.Delete(recursive: true);
         Images = null!;
         _limits!.Dispose();
@@ -54,8 +56,10 @@ internal sealed class RedisDump
     /// <summary>The same, for who is not started by a command.</summary>
     public TlsFiles Certificates(string name)
     {
-        _authority ??= new TestCertificates(Images.FullName);
-        return _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client");
+        _authority ??= new TestCertificates(Images.FullName, "between", _root ??= new TestCertificates(Images.FullName));
+        // What we are stricter in than CRIU's GnuTLS must be what it takes, too: a chain, for one role each.
+        string[] purposes = [name == "server" ? "1.3.6.1.5.5.7.3.1" : "1.3.6.1.5.5.7.3.2"];
+        return _authority.Issue(name, address: IPAddress.Loopback, rsa: name == "client", purposes: purposes);
     }
 
     /// <summary>CRIU dumps into our server. It has ended when this returns.</summary>

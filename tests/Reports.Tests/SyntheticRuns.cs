@@ -68,14 +68,17 @@ internal static class SyntheticRuns
     /// <summary>The same run, with a bound.</summary>
     public static RunResult Bounded(RunResult r, LinkBound bound) => Changed(r, r.Policy, 1, bound);
 
-    private static RunResult Changed(RunResult r, string policy, double factor, LinkBound? bound = null)
+    /// <summary>The same run, with names from a hostile scenario.</summary>
+    public static RunResult Named(RunResult r, string workload, string link, string policy) => Changed(r, policy, 1, null, workload, link);
+
+    private static RunResult Changed(RunResult r, string policy, double factor, LinkBound? bound = null, string? workload = null, string? link = null)
     {
         Duration Slow(Duration d) => new((long)Math.Round(d.Nanoseconds * factor));
         return new RunResult
         {
-            Workload = r.Workload,
+            Workload = workload ?? r.Workload,
             Policy = policy,
-            Link = r.Link,
+            Link = link ?? r.Link,
             Mode = r.Mode,
             Bound = bound,
             Latencies = [.. r.Latencies.Select(Slow)],

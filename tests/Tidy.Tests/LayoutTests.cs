@@ -9,7 +9,7 @@ public sealed class LayoutTests
     private static readonly string[] TopLevel =
     [
         "engine/", "scenarios/", "traces/", "notebooks/", "reports/", "tests/", ".ci/", ".github/",
-        "Testbed.sln", "README.md", "ARCHITECTURE.md", "LICENSE", "testbed",
+        "Testbed.sln", "README.md", "ARCHITECTURE.md", "SECURITY.md", "LICENSE", "testbed",
         ".editorconfig", ".gitignore", ".gitattributes", "global.json", "Directory.Build.props", "Directory.Build.targets", "Directory.Packages.props",
     ];
 

@@ -63,6 +63,8 @@ internal static class PageServerVerb
             throw new BadInputException("--pid: expected --lazy-pages, too");
         using var interrupt = new Interrupt();
         using TlsCredentials? tls = settings.LoadTls();
+        // Before anything is frozen.
+        tls?.RequireAuthority();
         using FrozenTree? frozen = what.Pid is { } pid ? Freeze(host, pid, settings.Images) : null;
         using PagesDirectory? images = what.Lazy && frozen is null ? PagesDirectory.Open(settings.Images) : null;
         using var sessions = new ServedSessions(

@@ -12,8 +12,13 @@ public sealed class ImageDirectory : IPageSource, IDisposable
 {
     private const uint SupportedVersion = 2;
 
+    // A state of two bits is kept for each page that is restored lazily: 64 MiB for a TiB, of which only what is used takes memory. Sanitizers
+    // and runtimes reserve up to 20 TiB, all processes of a tree together.
+    private const long LazyPagesMax = 1L << 33;
+
     private readonly Dictionary<uint, PageReader> _pages = [];
     private readonly Dictionary<uint, MmEntry> _layouts = [];
+    private long _lazyPages;
 
     /// <summary>Where it is.</summary>
     public string Path { get; }
@@ -172,7 +177,7 @@ public sealed class ImageDirectory : IPageSource, IDisposable
             to.Add(range);
     }
 
-    private static void CheckAreas(string path, MmEntry layout)
+    private void CheckAreas(string path, MmEntry layout)
     {
         ulong end = 0;
         foreach (VmaEntry vma in layout.Vmas)
@@ -181,8 +186,13 @@ public sealed class ImageDirectory : IPageSource, IDisposable
                 throw new BadInputException($"{path}: area 0x{vma.Start:x}-0x{vma.End:x}: empty, unsorted or overlapping; expected areas sorted by address");
             if ((vma.Start | vma.End) % PageNumber.Size != 0)
                 throw new BadInputException($"{path}: area 0x{vma.Start:x}-0x{vma.End:x}: expected multiples of {PageNumber.Size}");
-            if (!IsGuard(vma))
-                end = vma.End;
+            if (IsGuard(vma))
+                continue;
+            end = vma.End;
+            if (((VmaStatus)vma.Status & VmaStatus.AnonPrivate) != 0)
+                _lazyPages += (long)((vma.End - vma.Start) >> PageNumber.Shift);
+            if (_lazyPages > LazyPagesMax)
+                throw new BadInputException($"{path}: area 0x{vma.Start:x}-0x{vma.End:x}: with it all private anonymous areas have {_lazyPages} pages; expected at most {LazyPagesMax} (32 TiB)");
         }
     }
 }

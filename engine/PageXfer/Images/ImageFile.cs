@@ -10,8 +10,11 @@ namespace Testbed.PageXfer.Images;
 /// </summary>
 public static class ImageFile
 {
-    // A process may have 65,530 areas by default; one record for all of them is far below this.
+    // A process may have 65,530 areas by default, of some 50 bytes each; a million of them fits.
     private const uint MaxRecord = 64 << 20;
+
+    // Two bytes say an empty message, which takes 50 times as much here. CRIU writes all fields of an area: 16 bytes are the least for one.
+    private const int MessagesBase = 1 << 16, BytesPerMessage = 16;
 
     /// <summary>The magic words with which an image of the kind <paramref name="magic"/> begins.</summary>
     public static IReadOnlyList<uint> Head(uint magic) => magic switch
@@ -144,6 +147,8 @@ public static class ImageFile
             stream.ReadExactly(_buffer, 0, (int)length);
             try
             {
+                if (CountMessages(_buffer.AsSpan(0, (int)length)) is var count && count > MessagesBase + (length / BytesPerMessage))
+                    throw new BadInputException($"{path}: record at byte {at} has {count} fields in {length} bytes; expected at most {MessagesBase} and one in {BytesPerMessage} bytes");
                 record = parser.ParseFrom(_buffer, 0, (int)length);
             }
             catch (InvalidProtocolBufferException e)
@@ -156,5 +161,42 @@ public static class ImageFile
         }
 
         public void Dispose() => stream.Dispose();
+
+        /// <summary>Fields of the outermost message that have a length, and become objects; up to the first that is malformed, which the parser will tell.</summary>
+        private static int CountMessages(ReadOnlySpan<byte> record)
+        {
+            int count = 0;
+            while (TryVarint(ref record, out ulong tag))
+            {
+                ulong skip = (tag & 7) switch { 1 => 8, 5 => 4, _ => 0 };
+                if ((tag & 7) is 0 && !TryVarint(ref record, out _))
+                    break;
+                if ((tag & 7) is 2)
+                {
+                    count++;
+                    if (!TryVarint(ref record, out skip))
+                        break;
+                }
+                if (skip > (ulong)record.Length)
+                    break;
+                record = record[(int)skip..];
+            }
+            return count;
+        }
+
+        private static bool TryVarint(ref ReadOnlySpan<byte> from, out ulong value)
+        {
+            value = 0;
+            for (int i = 0; i < Math.Min(10, from.Length); i++)
+            {
+                value |= (ulong)(from[i] & 0x7f) << (7 * i);
+                if (from[i] < 0x80)
+                {
+                    from = from[(i + 1)..];
+                    return true;
+                }
+            }
+            return false;
+        }
     }
 }

@@ -11,7 +11,7 @@ namespace Testbed.PageXfer.Images;
 /// </summary>
 public sealed class PageReader : IDisposable
 {
-    // A chain as long as this is a loop of links, not a series of snapshots.
+    // Snapshots are taken by the minute, not by the millisecond; each one is a pagemap in memory and a file that is open.
     private const int MaxParents = 256;
 
     private readonly record struct Segment(PageRange Range, PagemapFlags Flags, PagesFile? File, long Offset);
@@ -25,12 +25,17 @@ public sealed class PageReader : IDisposable
 
     /// <summary>Opens the images of <paramref name="id"/> in a directory and, if its pagemap says so, in its parents.</summary>
     /// <exception cref="BadInputException">An image is missing, malformed, or shorter than its pagemap says.</exception>
-    public static PageReader Open(string directory, PagemapId id) => new(directory, id, 0);
+    public static PageReader Open(string directory, PagemapId id) => new(directory, id, []);
 
-    private PageReader(string directory, PagemapId id, int depth)
+    /// <param name="directory">Where the images are.</param>
+    /// <param name="id">Whose.</param>
+    /// <param name="children">The directories, by their real names, whose parent it is, at any distance: a loop would read them again and again.</param>
+    private PageReader(string directory, PagemapId id, HashSet<string> children)
     {
         string path = Path.Combine(directory, id.FileName);
-        if (depth > MaxParents)
+        if (!children.Add(UnixPath.GetCompleteRealPath(directory)))
+            throw new BadInputException($"{path}: is its own parent, through {children.Count} links; expected a chain of snapshots without a loop");
+        if (children.Count > MaxParents)
             throw new BadInputException($"{path}: more than {MaxParents} parents; expected a chain of snapshots without a loop");
         Pagemap = Pagemap.Read(path);
         try
@@ -42,7 +47,7 @@ public sealed class PageReader : IDisposable
                 if (!Directory.Exists(parent))
                     throw new BadInputException($"{path}: has pages in the parent images; expected a directory or link {parent}");
                 // By its real name, for the kernel follows at most 40 links in one path.
-                _parent = new PageReader(UnixPath.GetCompleteRealPath(parent), id, depth + 1);
+                _parent = new PageReader(UnixPath.GetCompleteRealPath(parent), id, children);
             }
             foreach (PagemapRun run in Pagemap.Runs)
             {

@@ -85,13 +85,14 @@ public sealed class PageServer : IDisposable
     public PageServerOptions Options { get; }
 
     /// <summary>Listens, and accepts connections from now on.</summary>
-    /// <exception cref="BadInputException">The address cannot be listened on.</exception>
+    /// <exception cref="BadInputException">The address cannot be listened on, or TLS would let anybody in.</exception>
     public PageServer(PageServerOptions options) : this(options, isPrivate: false) { }
 
     private PageServer(PageServerOptions options, bool isPrivate)
     {
         if (options.Tls is not null && !options.Link.IsUnshaped)
             throw new ArgumentException("a shaped link sends by itself, and knows no TLS", nameof(options));
+        options.Tls?.RequireAuthority();
         Options = options;
         Source = options is { Source: { } source, OnSourceFailure: { } onFailure } ? new WatchedSource(source, onFailure) : options.Source;
         if (!options.Link.IsUnshaped)

@@ -70,7 +70,11 @@ internal static class ArrowTable
         while (reader.ReadNextRecordBatch() is { } batch)
         {
             using (batch)
+            {
+                // Any number of batches may be said to lie at one place.
+                Budget.CheckRecords(name, faults.Count + (long)batch.Length, stream.Length);
                 Columns(batch).AppendTo(faults, name);
+            }
         }
         return FaultTable.ToTrace(name, [.. faults], schema.Metadata ?? new Dictionary<string, string>());
     }

@@ -11,6 +11,9 @@ namespace Testbed.Traces.Exchange;
 /// </summary>
 internal static partial class CriuLog
 {
+    // Each thread waits for one; each line looks through all that wait.
+    private const int OpenMax = 1 << 14;
+
     private const string Form = "(SECONDS.MICROSECONDS) uffd: PID-FD: #PF at 0xADDRESS";
 
     public static Trace Read(Stream stream, string name)
@@ -22,7 +25,11 @@ internal static partial class CriuLog
         foreach (string line in lines.All())
         {
             if (line.Contains("#PF at", StringComparison.Ordinal))
+            {
                 open.Add(Begin(Parse(Fault(), line, lines, Form)));
+                if (open.Count > OpenMax)
+                    throw lines.Bad($"at most {OpenMax} faults that wait at once");
+            }
             else if (line.Contains("uffd_copy:", StringComparison.Ordinal))
                 Resolve(Parse(Copy(), line, lines, "(SECONDS.MICROSECONDS) uffd: PID-FD: uffd_copy: 0xADDRESS/BYTES"), Cause.Demand);
             else if (line.Contains("zero page at", StringComparison.Ordinal))

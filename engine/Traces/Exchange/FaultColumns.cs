@@ -47,6 +47,6 @@ internal sealed class FaultColumns(int count)
         }
 
         BadInputException Bad(string column, string value, string expected) =>
-            new($"{name}: row {faults.Count}: {column} is \"{NumberedLines.Printable(value)}\"; expected {expected}");
+            new($"{name}: row {faults.Count}: {column} is \"{Printable.Of(value)}\"; expected {expected}");
     }
 }

@@ -75,14 +75,14 @@ internal static class FaultTable
 
     private static TraceHeader Rebuilt(string name, FaultRecord[] faults)
     {
-        HashSet<ulong> present = [.. faults.Where(f => f.Space == 0 && f.Cause != Cause.Zero).Select(f => f.Page.Value)];
+        PageRange[] present = [.. faults.Where(f => f.Space == 0 && f.Cause != Cause.Zero).Select(f => PageRange.Single(f.Page))];
         int threads = faults.Length == 0 ? 0 : faults.Max(f => f.Thread) + 1;
         return new TraceHeader
         {
             Workload = Path.GetFileNameWithoutExtension(name),
             // A late page is one that a prefetch or the background had asked for: others may have hidden touches.
             Kind = faults.Any(f => f.Cause is Cause.Prefetch or Cause.Background) ? RecordingKind.Live : RecordingKind.Capture,
-            Image = TraceBuilder.ImageOf(faults.Where(f => f.Space == 0).Select(f => f.Page.Value), present),
+            Image = TraceBuilder.ImageOf(faults.Where(f => f.Space == 0).Select(f => PageRange.Single(f.Page)), present),
             Threads = [.. Enumerable.Range(0, Math.Clamp(threads, 0, 1 << 20)).Select(i => new TraceThread(i, 0, ""))],
             Properties = new Dictionary<string, string> { ["imported-from"] = Path.GetExtension(name).TrimStart('.') },
         };

@@ -64,6 +64,8 @@ internal static class OracleGeneral
             ulong id = BinaryPrimitives.ReadUInt64LittleEndian(record.AsSpan(4));
             highest = Math.Max(highest, id);
             requests.Add((second, id));
+            if (requests.Count % 4096 == 0)
+                Budget.CheckRecords(name, requests.Count, stream.Length);
         }
         return got == 0 ? requests : throw Bad(name, requests.Count, $"cut off after {got} bytes", $"{RecordSize}");
     }

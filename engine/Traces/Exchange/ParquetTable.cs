@@ -56,10 +56,10 @@ internal static class ParquetTable
         for (int i = 0; i < reader.RowGroupCount; i++)
         {
             using ParquetRowGroupReader group = reader.OpenRowGroupReader(i);
-            // A count may be a lie: no room is made for more than such a file can hold, whose addresses and times do not repeat.
-            long most = Math.Min(1 << 30, stream.Length * 100);
-            if (group.RowCount < 0 || group.RowCount > most)
-                throw new BadInputException($"{name}: row group {i}: {group.RowCount} rows; expected at most {most}");
+            // A count may be a lie: no room is made for more than such a file can hold.
+            if (group.RowCount is < 0 or > 1 << 30)
+                throw new BadInputException($"{name}: row group {i}: {group.RowCount} rows; expected 0 to {1 << 30}");
+            Budget.CheckRecords(name, faults.Count + group.RowCount, stream.Length);
             var columns = new FaultColumns((int)group.RowCount);
             await group.ReadAsync<int>(there["space"], columns.Space);
             await group.ReadAsync<int>(there["thread"], columns.Thread);

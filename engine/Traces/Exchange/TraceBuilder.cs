@@ -14,7 +14,7 @@ internal sealed class TraceBuilder(string name, string format)
     private readonly List<FaultRecord> _faults = [];
     private readonly List<TraceThread> _threads = [];
     private readonly Dictionary<int, int> _threadByTid = [];
-    private readonly HashSet<ulong> _pages = [];
+    private readonly List<PageRange> _ranges = [];
 
     public int Count => _faults.Count;
 
@@ -39,17 +39,17 @@ internal sealed class TraceBuilder(string name, string format)
         return index;
     }
 
-    /// <summary>Memory that was there, touched or not.</summary>
+    /// <summary>Memory that was there, touched or not. As it is said, for a line of text can say any number of pages.</summary>
     public void AddPages(PageRange range)
     {
-        for (PageNumber page = range.Start; page < range.End; page += 1)
-            _pages.Add(page.Value);
+        if (!range.IsEmpty)
+            _ranges.Add(range);
     }
 
     public void Add(in FaultRecord fault)
     {
         if (fault.Cause != Cause.Zero)
-            _pages.Add(fault.Page.Value);
+            _ranges.Add(PageRange.Single(fault.Page));
         _faults.Add(fault);
     }
 
@@ -88,28 +88,27 @@ internal sealed class TraceBuilder(string name, string format)
         };
     }
 
-    /// <summary>Areas and present ranges out of single pages.</summary>
-    public static MemoryImage ImageOf(IEnumerable<ulong> areaPages, HashSet<ulong> present)
+    /// <summary>Areas and present ranges out of pieces in any order, which may overlap. What is present is in an area, too.</summary>
+    public static MemoryImage ImageOf(IEnumerable<PageRange> touched, IReadOnlyCollection<PageRange> present)
     {
-        var areas = new List<MemoryArea>();
-        var ranges = new List<PageRange>();
-        foreach (ulong page in areaPages.Distinct().Order())
-        {
-            if (areas.Count > 0 && page - areas[^1].Range.End.Value <= WidestGap)
-                areas[^1] = areas[^1] with { Range = PageRange.Between(areas[^1].Range.Start, new PageNumber(page + 1)) };
-            else
-                areas.Add(new MemoryArea(PageRange.Single(new PageNumber(page)), "", 3));
-            if (!present.Contains(page))
-                continue;
-            if (ranges.Count > 0 && ranges[^1].End.Value == page)
-                ranges[^1] = ranges[^1] with { Count = ranges[^1].Count + 1 };
-            else
-                ranges.Add(PageRange.Single(new PageNumber(page)));
-        }
-        return new MemoryImage(areas, ranges);
+        List<PageRange> areas = Merge(touched.Concat(present), WidestGap);
+        return new MemoryImage([.. areas.Select(range => new MemoryArea(range, "", 3))], Merge(present, 0));
     }
 
-    private MemoryImage MakeImage(FaultRecord[] faults) => ImageOf(_pages.Concat(faults.Where(f => f.Space == 0).Select(f => f.Page.Value)), _pages);
+    private static List<PageRange> Merge(IEnumerable<PageRange> pieces, ulong widestGap)
+    {
+        var merged = new List<PageRange>();
+        foreach (PageRange piece in pieces.OrderBy(p => p.Start))
+        {
+            if (merged.Count > 0 && (piece.Start <= merged[^1].End || piece.Start.Value - merged[^1].End.Value <= widestGap))
+                merged[^1] = PageRange.Between(merged[^1].Start, piece.End > merged[^1].End ? piece.End : merged[^1].End);
+            else
+                merged.Add(piece);
+        }
+        return merged;
+    }
+
+    private MemoryImage MakeImage(FaultRecord[] faults) => ImageOf(faults.Where(f => f.Space == 0).Select(f => PageRange.Single(f.Page)), _ranges);
 
     private static FaultRecord Shift(in FaultRecord fault, Duration by) => fault with
     {
@@ -124,22 +123,40 @@ internal sealed class TraceBuilder(string name, string format)
 /// <summary>The lines of a text that another tool wrote. What is wrong in one is told with its number.</summary>
 internal sealed class NumberedLines(Stream stream, string name)
 {
+    // Of a command line of a thread that perf prints, at most; a file without a line end would be one string.
+    private const int LongestLine = 64 * 1024;
+
     private int _number;
     private string _line = "";
 
     public IEnumerable<string> All()
     {
         using var reader = new StreamReader(stream);
-        while (reader.ReadLine() is { } line)
+        char[] buffer = new char[LongestLine + 1];
+        for (int start = 0, end = 0; ;)
         {
-            (_number, _line) = (_number + 1, line);
-            yield return line;
+            int length = buffer.AsSpan(start, end - start).IndexOf('\n');
+            if (length < 0 && end - start > LongestLine)
+                throw new BadInputException($"{name}: line {_number + 1}: longer than {LongestLine} characters; expected text in lines");
+            if (length < 0)
+            {
+                buffer.AsSpan(start, end - start).CopyTo(buffer);
+                (start, end) = (0, end - start);
+                int got = reader.Read(buffer, end, buffer.Length - end);
+                end += got;
+                if (got > 0)
+                    continue;
+                if (end == 0)
+                    yield break;
+                // The last line may have no end.
+                length = end;
+            }
+            _number++;
+            yield return _line = buffer.AsSpan(start, length).TrimEnd('\r').ToString();
+            start = Math.Min(end, start + length + 1);
         }
     }
 
     public BadInputException Bad(string expected) =>
-        new($"{name}: line {_number}: \"{Printable(_line.Length > 120 ? _line[..120] + "..." : _line)}\"; expected {expected}");
-
-    /// <summary>What a file says must neither break a message into lines nor steer a terminal.</summary>
-    public static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? '?' : c));
+        new($"{name}: line {_number}: \"{Printable.Of(_line.Length > 120 ? _line[..120] + "..." : _line)}\"; expected {expected}");
 }
