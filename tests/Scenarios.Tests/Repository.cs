@@ -11,7 +11,8 @@ internal static class Repository
 
     /// <summary>Names of the JSON files in a folder, without the schemas.</summary>
     public static IEnumerable<string> JsonFiles(params string[] folder) =>
-        Directory.GetFiles(Path.Combine([Root, .. folder]), "*.json")
+        // The packages of the assembly lie beside them.
+        Directory.GetFiles(Path.Combine([Root, .. folder]), "*.json").Where(file => Path.GetFileName(file) != "packages.lock.json")
             .Where(f => !f.EndsWith(".schema.json", StringComparison.Ordinal)).Select(f => Path.GetRelativePath(Root, f)).Order();
 
     private static string Find()
