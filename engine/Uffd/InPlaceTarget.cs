@@ -311,7 +311,7 @@ public sealed class InPlaceTarget : IDisposable
         {
             stopped.Inject(_mappings, calls =>
             {
-                List<PageRange> keep = [.. dump.Unreadable, .. LockedZeroPages(dump)];
+                List<PageRange> keep = [.. dump.Unreadable, .. LockedZeroPages(dump), calls.HomePages];
                 foreach (StoppedThread thread in stopped.StoppedThreads)
                     keep.AddRange(KernelPages.Of(thread, calls.Memory));
                 KernelPages.AddExitWords(keep, calls, stopped.StoppedThreads);

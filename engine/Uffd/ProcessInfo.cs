@@ -174,6 +174,14 @@ public sealed record ProcessInfo
             && (long.Parse(stat[(close + 2)..].Split(' ')[6]) & (IoWorker | UserWorker)) != 0;
     }
 
+    /// <summary>Whether a stack pointer is near the beginning of the stack that the kernel made for a process.</summary>
+    internal static bool IsOnFirstStack(int pid, ulong stackPointer)
+    {
+        const ulong StackBytesMax = 64 << 20;
+        ulong start = (ulong)(StatField(pid, 28) ?? 0);
+        return stackPointer < start && start - stackPointer < StackBytesMax;
+    }
+
     /// <summary>The parent of a process, or null when it is gone.</summary>
     internal static long? ReadParent(int pid) => StatField(pid, 4);
 

@@ -10,9 +10,10 @@ namespace Testbed.Uffd;
 /// Makes one stopped thread of the target call the kernel, and puts it back as it was. All members belong to the ptrace
 /// thread, except that a disposed one is inert.
 /// <para>
-/// Only the first call (mmap of the scratch pages) and the last (their munmap) run outside of them, in the vdso, where a tracer
-/// that dies within those microseconds leaves the thread astray. In between, a thread left alone finds its own way back, see
-/// <see cref="SignalFrame"/>.
+/// A thread left alone in the middle, because its tracer died, finds its own way back: from the scratch pages by a
+/// <see cref="SignalFrame"/> there, and from the first call (mmap of the scratch pages) and the last (their munmap) by a
+/// <see cref="HomeFrame"/> on its stack. Where there can be none, these two calls are made in the vdso, and a tracer that
+/// dies within those microseconds leaves the thread astray.
 /// </para>
 /// </summary>
 internal sealed class RemoteCalls : IDisposable
@@ -26,6 +27,7 @@ internal sealed class RemoteCalls : IDisposable
     private readonly Native.UserRegs _stopped;
     private readonly ulong _mask;
     private readonly ulong _gadget;
+    private readonly HomeFrame? _home;
     private readonly List<int> _lateSignals = [];
     private readonly bool _isGuest;
     private readonly ulong _guestFrame;
@@ -45,11 +47,19 @@ internal sealed class RemoteCalls : IDisposable
         NoticeAfter = TimeSpan.FromSeconds(3);
 
     /// <summary>Takes over a stopped thread.</summary>
-    public RemoteCalls(int pid, StoppedThread thread, TargetMemory memory, ulong gadget, Action<string>? onWaiting)
+    /// <param name="pid">Its process.</param>
+    /// <param name="thread">The thread.</param>
+    /// <param name="memory">The memory of its process.</param>
+    /// <param name="gadget">Where a system call instruction is, for a thread without a <see cref="HomeFrame"/>.</param>
+    /// <param name="mappings">The mappings of its process.</param>
+    /// <param name="onWaiting">Told once when a call takes long, with the reason; or null.</param>
+    public RemoteCalls(
+        int pid, StoppedThread thread, TargetMemory memory, ulong gadget, IReadOnlyList<Mapping> mappings, Action<string>? onWaiting)
     {
         (_pid, _thread, _gadget, _onWaiting, Memory) = (pid, thread, gadget, onWaiting, memory);
         _stopped = LeaveRestartableSequence(thread.Registers);
         _mask = thread.SignalMask;
+        _home = HomeFrame.TryWrite(thread, _stopped, _mask, memory, mappings);
         try
         {
             _scratch = MapScratch();
@@ -86,6 +96,9 @@ internal sealed class RemoteCalls : IDisposable
     /// <summary>The thread.</summary>
     public int Tid => _thread.Tid;
 
+    /// <summary>The pages of the thread's stack that must stay as they are until the last call; empty when there are none.</summary>
+    public PageRange HomePages => _home?.Pages ?? default;
+
     /// <summary>The target's memory.</summary>
     public TargetMemory Memory { get; }
 
@@ -117,10 +130,13 @@ internal sealed class RemoteCalls : IDisposable
         Native.UserRegs regs = _stopped;
         (regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9) = ((ulong)number, a, b, c, d, e, f);
         regs.orig_rax = ulong.MaxValue;
-        regs.rip = _scratch != 0 ? _scratch : _gadget;
         if (_scratch != 0)
-            regs.rsp = SignalFrame.StackPointer(Frame);
-        // Registers before mask: from the scratch pages on, the thread gets its own mask back even if we die here.
+            (regs.rip, regs.rsp) = (_scratch, SignalFrame.StackPointer(Frame));
+        else if (_home is { } home)
+            (regs.rip, regs.rsp) = (home.Call, home.StackPointer);
+        else
+            regs.rip = _gadget;
+        // Registers before mask: a thread that finds its own way back gets its own mask back even if we die here.
         _thread.SetRegisters(regs);
         _thread.SignalMask = InjectionMask;
         int? signal = RunToSyscallStop(whileWaiting, isEntry: true) ?? RunToSyscallStop(whileWaiting, isEntry: false);

@@ -283,7 +283,7 @@ public sealed class TracedProcess : IDisposable
         try
         {
             ulong gadget = FindSyscallInstruction(memory, mappings);
-            using RemoteCalls calls = new(Pid, ChooseCaller(), memory, gadget, _onWaiting);
+            using RemoteCalls calls = new(Pid, ChooseCaller(), memory, gadget, mappings, _onWaiting);
             body(calls);
             return null;
         }
@@ -300,8 +300,8 @@ public sealed class TracedProcess : IDisposable
     internal IReadOnlyCollection<StoppedThread> StoppedThreads => _threads.Values;
 
     /// <summary>
-    /// The thread that makes the calls: one that can, best inside a system call (it can be in no restartable sequence)
-    /// and without seccomp.
+    /// The thread that makes the calls: one that can, best inside a system call (it can be in no restartable sequence),
+    /// without seccomp, and on the first thread's own stack (<see cref="HomeFrame"/>).
     /// </summary>
     private StoppedThread ChooseCaller()
     {
@@ -321,7 +321,8 @@ public sealed class TracedProcess : IDisposable
                 dispatches = true;
                 continue;
             }
-            int cost = ((long)regs.orig_rax >= 0 ? 0 : 1) + (ProcessInfo.HasThreadSeccomp(Pid, thread.Tid) ? 2 : 0);
+            int cost = ((long)regs.orig_rax >= 0 ? 0 : 1) + (ProcessInfo.HasThreadSeccomp(Pid, thread.Tid) ? 4 : 0)
+                + (thread.Tid == Pid && ProcessInfo.IsOnFirstStack(Pid, regs.rsp) ? 0 : 2);
             if (cost < leastCost)
                 (best, leastCost) = (thread, cost);
             if (cost == 0 || ++looked == EnoughLooked)
@@ -335,7 +336,7 @@ public sealed class TracedProcess : IDisposable
                     + "on its behalf; a process with a thread that does not is expected")
                 : new TargetGoneException($"process {Pid} ended");
         }
-        if (leastCost > 1 && best.SuspendSeccomp() is not 0 and var error)
+        if (leastCost >= 4 && best.SuspendSeccomp() is not 0 and var error)
         {
             throw new BadInputException(
                 $"process {Pid}: has a seccomp filter, and may not be traced around it ({Native.Describe(error)}); "

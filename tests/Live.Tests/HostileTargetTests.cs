@@ -332,7 +332,7 @@ public sealed class HostileTargetTests
                 try
                 {
                     // Between its rounds of computing it lets calls pass.
-                    new RemoteCalls(subject.Pid, thread, memory, gadget, null).Dispose();
+                    new RemoteCalls(subject.Pid, thread, memory, gadget, mappings, null).Dispose();
                 }
                 catch (BadInputException e)
                 {

@@ -1,6 +1,7 @@
 using NUnit.Framework;
 using Testbed.Core;
 using Testbed.Uffd;
+using Testbed.Uffd.Interop;
 
 namespace Testbed.Live.Tests;
 
@@ -193,6 +194,40 @@ public sealed class InPlaceTests
             Assert.That(subject.Ask("h"), Is.EqualTo(hash));
         if (kind == 1)
             AssertUndisturbed(subject);
+    }
+
+    [Test]
+    public void A_thread_left_in_the_first_call_of_an_injection_finds_its_way_back([Values(0, 1, 2)] int kind)
+    {
+        using Subject subject = new(Live.Build("target"), "64", kind.ToString());
+        Assert.That(subject.ReadLine(), Is.EqualTo("ready"));
+        string? hash = kind == 2 ? null : subject.Ask("h");
+        for (int i = 0; i < 20; i++)
+        {
+            // Its tracer ends when the call has been set up, and nothing is there but the frame on the stack.
+            using TracedProcess stopped = TracedProcess.Seize(subject.Pid);
+            IReadOnlyList<Mapping> mappings = ProcMaps.Read(subject.Pid);
+            using TargetMemory memory = new(subject.Pid);
+            stopped.ForEachThread(thread => thread.Tid != subject.Pid || Enter(thread, memory, mappings));
+        }
+        Assert.That(() => ProcessInfo.Read(subject.Pid).State, Is.EqualTo(kind == 2 ? 'R' : 'S').After(5000, 10));
+        Assert.That(subject.Program.WaitForExit(TimeSpan.FromMilliseconds(100)), Is.Null, "it must live");
+        if (kind != 2)
+            Assert.That(subject.Ask("h"), Is.EqualTo(hash));
+        if (kind == 1)
+            AssertUndisturbed(subject);
+    }
+
+    private static bool Enter(StoppedThread thread, TargetMemory memory, IReadOnlyList<Mapping> mappings)
+    {
+        Native.UserRegs regs = thread.Registers;
+        HomeFrame home = HomeFrame.TryWrite(thread, regs, thread.SignalMask, memory, mappings) ?? throw new AssertionException("no place for a frame");
+        const int getpid = 39;
+        (regs.rip, regs.rsp, regs.rax, regs.orig_rax) = (home.Call, home.StackPointer, getpid, ulong.MaxValue);
+        (regs.rdi, regs.rsi, regs.rdx, regs.r10) = (1, 2, 3, 4);
+        thread.SetRegisters(regs);
+        thread.SignalMask = ulong.MaxValue;
+        return true;
     }
 
     [Test]
