@@ -26,14 +26,15 @@ public static class GuardProcess
     public static int Run(int pid, int recorder, string directory, bool deleteImages)
     {
         using var duty = new CaptureDuty(pid, recorder, directory, deleteImages);
-        return Stand(recorder, duty.OpenImages, duty.TakeOver);
+        return Stand(recorder, duty.OpenImages, duty.TakeOver, () => duty.CleanUp(null));
     }
 
     /// <summary>Stands guard over any service. Standard input is the channel to it.</summary>
     /// <param name="over">The process whose death is waited for.</param>
     /// <param name="openImages">Called once the images are complete, while the service lives: what it opens nobody can take away later.</param>
     /// <param name="takeOver">Called when it died without saying that all is well, with what it entrusted; gives the exit code.</param>
-    public static int Stand(int over, Action openImages, Func<SavedDescriptors, int> takeOver)
+    /// <param name="onDone">Called when it said so: it may be killed right afterwards, and what is left then is left for ever.</param>
+    public static int Stand(int over, Action openImages, Func<SavedDescriptors, int> takeOver, Action onDone)
     {
         PosixSignalRegistration[] ignored =
         [
@@ -47,7 +48,10 @@ public static class GuardProcess
         while (channel.Receive(service is null ? TimeSpan.Zero : Timeout.InfiniteTimeSpan, service) is { } message && message.Kind != 0)
         {
             if (message.Kind == Done)
+            {
+                onDone();
                 return 0;
+            }
             if (message.Kind == Images)
                 _ = channel.Send(TryOpen(openImages) ? Ready : Unable);
             saved.Take(message);
@@ -125,7 +129,7 @@ public static class GuardProcess
         }
 
         /// <summary>Removes what is this capture's, and nobody else's.</summary>
-        private void CleanUp(ChangeJournal? journal)
+        public void CleanUp(ChangeJournal? journal)
         {
             try
             {

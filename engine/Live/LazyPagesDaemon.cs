@@ -9,40 +9,6 @@ using Testbed.Uffd;
 
 namespace Testbed.Live;
 
-/// <summary>How a lazy-pages daemon serves.</summary>
-public sealed record LazyPagesOptions
-{
-    /// <summary>The images of the process tree.</summary>
-    public required string ImagesPath { get; init; }
-
-    /// <summary>Where the socket is made.</summary>
-    public required string WorkPath { get; init; }
-
-    /// <summary>Opens a connection to the page server; null: the pages are in the images.</summary>
-    public Func<PageLane>? Connect { get; init; }
-
-    /// <summary>What comes when.</summary>
-    public required PolicySpec Policy { get; init; }
-
-    /// <summary>How requests are carried; null: as belongs to the policy, adapted to the link.</summary>
-    public TransferOptions? Transfer { get; init; }
-
-    /// <summary>What record-and-prefetch policies know.</summary>
-    public IReadOnlyList<PageNumber> Recording { get; init; } = [];
-
-    /// <summary>The trace to write; null: none.</summary>
-    public string? TracePath { get; init; }
-
-    /// <summary>How the program was called, for the trace.</summary>
-    public string ToolCommandLine { get; init; } = "";
-
-    /// <summary>What this program is called with to stand guard over the daemon, and bring in the rest when that is killed; null: no guard.</summary>
-    public IReadOnlyList<string>? Guard { get; init; }
-
-    /// <summary>Told what happens, from any thread: how bad (1 error to 4 debug), and a line.</summary>
-    public Action<int, string> Log { get; init; } = static (_, _) => { };
-}
-
 /// <summary>
 /// What <c>criu lazy-pages</c> is: takes the userfaultfds of a process tree from <c>criu restore --lazy-pages</c>, and serves its faults from
 /// images on this machine or from a page server, until every page is in.
@@ -155,75 +121,6 @@ public sealed class LazyPagesDaemon : IDisposable
         _owes = false;
         SayThatAllIsWell();
         End();
-    }
-
-    /// <summary>
-    /// Brings in what is away when the daemon was killed: called in its guard, with what was entrusted to it. As long as one of the processes lives,
-    /// nothing makes it give up: with the last descriptor their missing pages would read as zero.
-    /// </summary>
-    /// <param name="options">As for the daemon.</param>
-    /// <param name="images">The images, if they were opened while the daemon lived.</param>
-    /// <param name="saved">What the daemon entrusted.</param>
-    public static void TakeOver(LazyPagesOptions options, ImageDirectory? images, SavedDescriptors saved)
-    {
-        using ChangeJournal? journal = saved.TakeJournal(null);
-        // Without a journal it had not begun; and an end that it wrote down is one, whatever became of its last word.
-        if (journal is null or { Phase: CapturePhase.Ended } || saved.All.Count == 0)
-            return;
-        // Killed before it heard that the processes run, they may do so. Else CRIU, to which nobody listens any more, takes them away.
-        options.Log(1, $"the daemon was killed{(journal.Phase == CapturePhase.Serving ? "" : " before it heard that the processes run")}; its guard brings in what is away");
-        MonotonicClock clock = MonotonicClock.Start();
-        var descriptors = new Dictionary<int, UserFaultFd>();
-        for (string? told = null; ; Thread.Sleep(RetryPause))
-        {
-            try
-            {
-                images ??= ImageDirectory.Open(options.ImagesPath);
-                BringIn(options, images, journal, saved, descriptors, clock);
-                return;
-            }
-            catch (Exception e) when (e is BadInputException or InvalidOperationException or IOException or UnauthorizedAccessException)
-            {
-                if (!saved.All.Values.Concat(descriptors.Values).Any(fd => fd.IsAddressSpaceAlive()))
-                    return;
-                if (told != e.Message)
-                    options.Log(1, $"what is away cannot be brought in: {e.Message}; the processes wait, and this is tried again; to give up, kill them");
-                told = e.Message;
-            }
-        }
-    }
-
-    private static void BringIn(
-        LazyPagesOptions options, ImageDirectory images, ChangeJournal journal, SavedDescriptors saved, Dictionary<int, UserFaultFd> descriptors, MonotonicClock clock)
-    {
-        var second = new SecondService(images.Processes.Where(p => images.HasMemory(p.Pid)).Select(p => (p.Pid, images.LazyMemory(p.Pid))), journal, namesThreads: false);
-        saved.Complete(journal.ReadChanges(), children: second.Processes);
-        foreach ((int space, UserFaultFd fd) in saved.All)
-            descriptors.TryAdd(space, fd);
-        // Not at once: it may take its time, and the processes may end meanwhile.
-        bool later = false;
-        PageLane? Connect(int lane) => later ? options.Connect!() : null;
-        using var live = new LiveService(
-            second.Service, SecondService.Transfer.Lanes, Connect, options.Connect is null ? images : null, SecondService.Silent, clock)
-        { Journal = journal, DrainsWithFirst = false };
-        later = true;
-        live.Continue(second.Served(descriptors), second.Spaces);
-        live.Drain();
-        try
-        {
-            AwaitAll(live, options, null, CancellationToken.None);
-        }
-        catch
-        {
-            // For the next attempt they stay open, those of children that were forked meanwhile too.
-            foreach (ServedProcess process in live.StopAndRelease())
-                descriptors[process.Space] = process.Fd;
-            throw;
-        }
-        live.Stop();
-        journal.Phase = CapturePhase.Ended;
-        options.Log(1, $"{(live.NobodyLeft ? "the processes have ended" : "all pages are in")}, {clock.Now - Instant.Zero} after the daemon was killed");
-        CloseLanes(live, options);
     }
 
     /// <inheritdoc/>
@@ -454,7 +351,8 @@ public sealed class LazyPagesDaemon : IDisposable
         Log(4, $"the pages that the kernel itself needs when a thread ends are in ({_needed!.Count})");
     }
 
-    private static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
+    /// <summary>Waits until nothing is away any more; says what keeps pages from coming.</summary>
+    internal static void AwaitAll(LiveService live, LazyPagesOptions options, Action? onTick, CancellationToken cancel)
     {
         var watch = new SourceWatch((bad, line) => options.Log(bad ? 1 : 2, line));
         bool draining = false;
@@ -474,7 +372,8 @@ public sealed class LazyPagesDaemon : IDisposable
             throw new InvalidOperationException($"the fault service failed: {failure.Message}", failure);
     }
 
-    private static void CloseLanes(LiveService live, LazyPagesOptions options)
+    /// <summary>Tells the source that all is in.</summary>
+    internal static void CloseLanes(LiveService live, LazyPagesOptions options)
     {
         try
         {

@@ -136,7 +136,7 @@ public sealed class LiveSession : IDisposable
             guard?.Dispose();
             journal?.Remove();
             journal?.Dispose();
-            if (temporary)
+            if (temporary && Directory.Exists(directory))
                 Directory.Delete(directory, recursive: true);
             throw;
         }

@@ -94,8 +94,8 @@ public static class Rescue
     private static void BringBack(
         InPlaceTarget? target, Dictionary<int, UserFaultFd> children, ImageDirectory images, ChangeJournal journal, Action<string> log)
     {
-        if (journal.Phase == CapturePhase.Evicting)
-            target?.SettleEviction(journal);
+        if (journal.Phase == CapturePhase.Evicting && target is not null)
+            InterruptedEviction.Settle(target.Fd, target.Info.Pid, journal);
         uint pid = (uint)journal.Pid;
         var second = new SecondService([(pid, images.LazyMemory(pid))], journal, namesThreads: true);
         foreach (PageRange present in target?.PresentRegistered() ?? [])

@@ -82,9 +82,9 @@ internal static class LazyPagesVerb
         {
             return GuardProcess.Stand(guarded, () => images = ImageDirectory.Open(settings.Images), saved => CriuServer.TakeOver(settings, host =>
             {
-                LazyPagesDaemon.TakeOver(optionsFor(host), images, saved);
+                LazyPagesRecovery.TakeOver(optionsFor(host), images, saved);
                 return 0;
-            }));
+            }), onDone: static () => { });
         }
         finally
         {
