@@ -14,14 +14,24 @@ namespace Testbed.Uffd;
 /// Stacks of other kinds may be smaller than a frame (goroutines, coroutines).
 /// </para>
 /// </summary>
-/// <param name="Call">Where the code <c>syscall; ret</c> is.</param>
-/// <param name="StackPointer">The stack pointer for the call: there is the address of the return from a handler.</param>
-/// <param name="Pages">The pages of the stack that hold the frame.</param>
-internal readonly record struct HomeFrame(ulong Call, ulong StackPointer, PageRange Pages)
+internal sealed class HomeFrame
 {
     // What lies up to here below the stack pointer belongs to the function that runs (the ABI's red zone).
     private const ulong RedZone = 128;
     private const int ChunkBytes = 256 * 1024, SearchBytesMax = 32 << 20;
+
+    private readonly byte[] _before;
+
+    private HomeFrame(ulong call, ulong stackPointer, byte[] before) => (Call, StackPointer, _before) = (call, stackPointer, before);
+
+    /// <summary>Where the code <c>syscall; ret</c> is.</summary>
+    public ulong Call { get; }
+
+    /// <summary>The stack pointer for the call: there is the address of the return from a handler.</summary>
+    public ulong StackPointer { get; }
+
+    /// <summary>The pages of the stack that hold the frame.</summary>
+    public PageRange Pages => PageRange.Between(PageNumber.Of(StackPointer), PageNumber.Of(StackPointer + (ulong)_before.Length - 1) + 1);
 
     private static ReadOnlySpan<byte> CallCode => [0x0f, 0x05, 0xc3];
 
@@ -49,9 +59,15 @@ internal readonly record struct HomeFrame(ulong Call, ulong StackPointer, PageRa
             return null;
         byte[] frame = SignalFrame.Build(address, stopped, mask, xsave);
         BinaryPrimitives.WriteUInt64LittleEndian(frame, sigreturn);
+        byte[] before = new byte[frame.Length];
+        if (memory.Read(address, before) != before.Length)
+            return null;
         memory.Write(address, frame);
-        return new HomeFrame(call, address, PageRange.Between(PageNumber.Of(address), PageNumber.Of(address + length - 1) + 1));
+        return new HomeFrame(call, address, before);
     }
+
+    /// <summary>After the last call: the stack holds what it held before, as if nothing had been.</summary>
+    public void Remove(TargetMemory memory) => memory.Write(StackPointer, _before);
 
     private static bool TryFindCode(TargetMemory memory, IReadOnlyList<Mapping> mappings, out ulong call, out ulong sigreturn)
     {

@@ -132,8 +132,8 @@ internal sealed class RemoteCalls : IDisposable
         regs.orig_rax = ulong.MaxValue;
         if (_scratch != 0)
             (regs.rip, regs.rsp) = (_scratch, SignalFrame.StackPointer(Frame));
-        else if (_home is { } home)
-            (regs.rip, regs.rsp) = (home.Call, home.StackPointer);
+        else if (_home is not null)
+            (regs.rip, regs.rsp) = (_home.Call, _home.StackPointer);
         else
             regs.rip = _gadget;
         // Registers before mask: a thread that finds its own way back gets its own mask back even if we die here.
@@ -309,6 +309,7 @@ internal sealed class RemoteCalls : IDisposable
             SayLate(clock.Elapsed);
         if (stopped == true)
             _thread.SetRegisters(_stopped);
+        _home?.Remove(Memory);
         foreach (int signal in _lateSignals)
             _ = Native.Syscall(__NR_tgkill, _pid, _thread.Tid, signal);
         _lateSignals.Clear();

@@ -21,11 +21,13 @@ public sealed class ServedSessionsTests
 
     private readonly List<Process> _started = [];
     private DirectoryInfo _images = null!;
+    private IDisposable? _limits;
     private int _port;
 
     [SetUp]
     public void WriteImages()
     {
+        _limits = CriuSetup.LiftPipeLimits();
         _images = Directory.CreateTempSubdirectory("testbed-sessions-");
         using (var sink = new LocalPageSink(_images.FullName, PagemapId.Task(Pid)))
         {
@@ -56,6 +58,7 @@ public sealed class ServedSessionsTests
         }
         _started.Clear();
         _images.Delete(recursive: true);
+        _limits?.Dispose();
     }
 
     [TestCase(false)]

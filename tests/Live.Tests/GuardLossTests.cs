@@ -160,8 +160,11 @@ public sealed class GuardLossTests
     {
         HashSet<string> own = [.. Directory.EnumerateFileSystemEntries($"/proc/{pid}/fd").Select(fd => new FileInfo(fd).LinkTarget ?? "")
             .Where(target => target.StartsWith("socket:[", StringComparison.Ordinal)).Select(target => target["socket:[".Length..^1])];
+        // Connections of a client that the test itself has come and go: a TCP socket counts when it listens (0A).
         IEnumerable<string> tcp = ((string[])["tcp", "tcp6", "udp", "udp6"]).SelectMany(kind => File.ReadLines($"/proc/{pid}/net/{kind}").Skip(1)
-            .Where(line => own.Contains(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[9])).Select(line => $"{kind} {line}"));
+            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            .Where(fields => own.Contains(fields[9]) && (fields[3] == "0A" || kind.StartsWith("udp", StringComparison.Ordinal)))
+            .Select(fields => $"{kind} {fields[1]}"));
         IEnumerable<string> local = File.ReadLines($"/proc/{pid}/net/unix").Skip(1).Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))
             .Where(fields => fields.Length > 7 && own.Contains(fields[6]) && !fields[7].Contains("dotnet-diagnostic", StringComparison.Ordinal)).Select(fields => $"unix {fields[7]}");
         return [.. tcp, .. local];

@@ -82,6 +82,7 @@ internal static class Samples
         new(ServiceEventKind.Drain, new(3_300), 0, default),
         new(ServiceEventKind.Released, new(3_400), 0, default),
         new(ServiceEventKind.Delayed, new(3_500), 0, default) { Request = 2 },
+        new(ServiceEventKind.Needed, new(3_600), 0, PageRange.Single(new PageNumber(77))),
     ];
 
     public static byte[] Write(TraceHeader header, ReadOnlySpan<FaultRecord> faults, ReadOnlySpan<ServiceEvent> events, TraceEnd? end)

@@ -24,12 +24,15 @@ internal static class MigrationNeeds
     {
         List<HostCapability> found = [User(), Programs()];
         bool possible = found.TrueForAll(f => f.Status == CapabilityStatus.Available);
-        found.Add(possible ? Namespaces() : new HostCapability("namespaces and veth", CapabilityStatus.Missing, "not tried", "do the above first", false));
+        found.Add(possible ? Namespaces() : NotTried("namespaces and veth"));
         found.Add(CongestionControl());
         found.Add(Pids());
-        found.Add(Criu(criu));
+        found.Add(possible ? Criu(criu) : NotTried("criu check"));
         return found;
     }
+
+    private static HostCapability NotTried(string name) =>
+        new(name, CapabilityStatus.Missing, "not tried", "do the above first", false);
 
     /// <summary>Says at once, before anything is started, what the hosts or a preferred congestion control lack.</summary>
     /// <exception cref="BadInputException">One line: what is missing, and what to do.</exception>

@@ -28,24 +28,27 @@ internal static class DemoVerb
 
     private static void Demo(string directory)
     {
+        using var interrupt = new Interrupt();
         string scenarios = FindScenarios();
         Scenario scenario = Scenario.FromFile(Path.Combine(scenarios, "demo.json"));
         Trace shipped = Trace.Load(scenario.TraceFile!);
         Console.WriteLine($"Replaying {shipped.Header.Workload} ({shipped.Faults.Length} first touches, {shipped.Image.PresentPages >> 8} MiB) under {scenario.Policies.Count} policies over {scenario.Links.Count} links");
         var results = new List<RunResult>(Experiment.Replay(TraceWorkload.From(shipped), scenario, Calibration.Reference));
+        interrupt.Token.ThrowIfCancellationRequested();
         Console.WriteLine(ResultTable.Format(results));
         var traces = new List<Trace> { shipped };
-        if (TryLive(scenarios, directory + "-traces") is { } live)
+        if (TryLive(scenarios, directory + "-traces", interrupt.Token) is { } live)
         {
             Console.WriteLine(ResultTable.Format(live.Results));
             results.AddRange(live.Results);
             traces.Add(live.Capture);
         }
+        interrupt.Token.ThrowIfCancellationRequested();
         Experiment.Report(directory, scenario, Calibration.Reference, traces, results);
     }
 
     /// <summary>Redis where it is installed, otherwise python3, which every such machine has.</summary>
-    private static LiveOutcome? TryLive(string scenarios, string directory)
+    private static LiveOutcome? TryLive(string scenarios, string directory, CancellationToken cancel)
     {
         Scenario? scenario = ((string[])["demo-live-redis.json", "demo-live-python.json"])
             .Select(name => Scenario.FromFile(Path.Combine(scenarios, name)))
@@ -55,12 +58,11 @@ internal static class DemoVerb
             Console.WriteLine("Live part left out: neither redis-server nor python3 is installed (scenarios/setup/debian.sh installs them).");
             return null;
         }
-        using var interrupt = new Interrupt();
         using var progress = new Progress();
         Console.WriteLine($"Running {scenario.Workload} live: {scenario.Description}");
         try
         {
-            return new LiveExperiment(scenario, directory, progress, interrupt.Token).Run(() => Calibration.Reference);
+            return new LiveExperiment(scenario, directory, progress, cancel).Run(() => Calibration.Reference);
         }
         catch (BadInputException e)
         {

@@ -106,6 +106,17 @@ static int wiped_in_child(void) {
     return status == 0;
 }
 
+/* Killed while CRIU still traces it, a process makes the restore fail. */
+static int is_traced(pid_t pid) {
+    char path[64], line[128];
+    int tracer = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *status = fopen(path, "r");
+    while (status && fgets(line, sizeof line, status)) sscanf(line, "TracerPid: %d", &tracer);
+    if (status) fclose(status);
+    return tracer != 0;
+}
+
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     shared = mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -127,6 +138,7 @@ int main(int argc, char **argv) {
     struct timespec little = {0, 1000000};
     while (access(argv[1], F_OK)) nanosleep(&little, 0);
     /* At once: nobody touched the pages of either. */
+    while (is_traced(owner)) nanosleep(&little, 0);
     kill(owner, SIGKILL);
     shared->end = 1;
     int owned = lock(&shared->owned);
