@@ -31,11 +31,28 @@ public static class Rescue
         using ChangeJournal journal = ChangeJournal.OpenToRescue(directory);
         using ImageDirectory images = ImageDirectory.Open(directory);
         using var nothing = new SavedDescriptors();
-        using InPlaceTarget? target = Find(journal, pid, nothing, log);
-        FinishOutcome outcome = Run(target, new Dictionary<int, UserFaultFd>(), images, journal, log);
+        FinishOutcome outcome = HowItIsWell(journal, pid) ?? RunOnce();
         journal.Phase = CapturePhase.Ended;
         journal.Remove();
         return outcome;
+
+        FinishOutcome RunOnce()
+        {
+            using InPlaceTarget? target = Find(journal, pid, nothing, log);
+            return Run(target, new Dictionary<int, UserFaultFd>(), images, journal, log);
+        }
+    }
+
+    /// <summary>
+    /// Whether all memory is where it belongs: the recorder was killed before it had made a userfaultfd, or after it had
+    /// closed it inside the process.
+    /// </summary>
+    private static FinishOutcome? HowItIsWell(ChangeJournal journal, int pid)
+    {
+        bool mayBe = journal is { Phase: CapturePhase.Evicting, TargetFd: < 0 } or { Phase: CapturePhase.Finishing };
+        if (!mayBe || journal.Pid != pid || InPlaceTarget.HasUserFaultFdIn(pid))
+            return null;
+        return ProcessInfo.IsRunning(pid, journal.StartTime) ? FinishOutcome.Detached : FinishOutcome.Exited;
     }
 
     /// <summary>
@@ -51,9 +68,8 @@ public static class Rescue
     {
         saved.Complete(journal.ReadChanges(), children: 1);
         Dictionary<int, UserFaultFd> children = saved.All.Where(s => s.Key != 0).ToDictionary();
-        // Killed before it had made a userfaultfd: nothing was taken.
-        if (journal is { Phase: CapturePhase.Evicting, TargetFd: < 0 } && !saved.All.ContainsKey(0) && !InPlaceTarget.HasUserFaultFdIn(pid))
-            return ProcessInfo.IsRunning(pid, journal.StartTime) ? FinishOutcome.Detached : FinishOutcome.Exited;
+        if (!saved.All.ContainsKey(0) && HowItIsWell(journal, pid) is { } well)
+            return well;
         InPlaceTarget? target = null;
         for (string? told = null; ; Thread.Sleep(Pause))
         {

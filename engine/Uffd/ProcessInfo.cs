@@ -201,6 +201,8 @@ public sealed record ProcessInfo
     public void EnsureCapturable()
     {
         string who = $"process {Pid} ({Name})";
+        if (State == 'Z' && ThreadIds(Pid).Any(tid => ThreadState(Pid, tid) is not (null or 'Z' or 'X')))
+            throw new BadInputException($"{who}: its first thread has ended (pthread_exit) while others run, and /proc shows its memory no more; a process with its first thread is expected");
         if (State is 'Z' or 'X')
             throw new BadInputException($"{who}: has exited and is a zombie; a running process is expected");
         if (!HasMemory && IsDying(Pid))

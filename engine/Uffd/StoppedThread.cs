@@ -9,6 +9,7 @@ namespace Testbed.Uffd;
 internal sealed unsafe class StoppedThread(int pid, int tid)
 {
     private const long ERESTARTNOHAND = 514; // Kernel-internal: restart the call unless a handler runs first.
+    private const long ERESTART_RESTARTBLOCK = 516; // The same, by restart_syscall, which knows how much time is left.
     private static readonly HashSet<ulong> NotRestartedCalls =
     [
         __NR_read, __NR_write, __NR_readv, __NR_writev, __NR_accept, __NR_accept4, __NR_sendto, __NR_recvfrom, __NR_sendmsg, __NR_recvmmsg,
@@ -96,11 +97,15 @@ internal sealed unsafe class StoppedThread(int pid, int tid)
     /// <summary>
     /// Some calls end with EINTR when their thread is merely stopped, and the program would see an interruption that nobody
     /// sent. With ERESTARTNOHAND in its place the kernel does the right thing on its way out: the call again if no handler
-    /// runs, EINTR if one does.
+    /// runs, EINTR if one does. Others go on by restart_syscall, which a seccomp filter may not know, and then kills the
+    /// program for it: under a filter they begin anew, too.
     /// </summary>
     private void RestartInterruptedCall()
     {
-        if (TryGetRegisters(out Native.UserRegs regs) && (long)regs.rax == -EINTR && NotRestartedCalls.Contains(regs.orig_rax))
+        if (!TryGetRegisters(out Native.UserRegs regs))
+            return;
+        bool isForgotten = (long)regs.rax == -EINTR && NotRestartedCalls.Contains(regs.orig_rax);
+        if (isForgotten || ((long)regs.rax == -ERESTART_RESTARTBLOCK && ProcessInfo.HasThreadSeccomp(pid, tid)))
         {
             regs.rax = unchecked((ulong)-ERESTARTNOHAND);
             SetRegisters(regs);

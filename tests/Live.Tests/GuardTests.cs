@@ -36,6 +36,18 @@ public sealed class GuardTests
     }
 
     [Test]
+    public void Recorder_serves_on_when_it_is_asked_to_stop_for_a_while([Values(20, 21, 22)] int signal)
+    {
+        using Subject subject = Subject.Start(1024, threads: false), twin = Subject.Start(1024, threads: false);
+        using Cli recorder = Record(subject.Pid);
+        // SIGTSTP (Ctrl-Z), SIGTTIN, SIGTTOU
+        recorder.Signal(signal);
+        Assert.That(subject.Ask("h"), Is.EqualTo(twin.Ask("h")));
+        recorder.Signal(15);
+        Assert.That(recorder.WaitForExit(), Is.EqualTo(130));
+    }
+
+    [Test]
     public void TheGuardKnowsWhatTheProgramChanged([Values("m", "u", "d", "p", "mud", "hdm")] string changes)
     {
         using Subject subject = Subject.Start(1024, threads: true), twin = Subject.Start(1024, threads: true);

@@ -349,7 +349,7 @@ public sealed class HostileTargetTests
 
     [Test]
     public void Seccomp_in_any_mode_is_traced_around(
-        [Values("strict", "trap", "kill", "errno", "trace", "notify", "filtered-thread")] string mode)
+        [Values("strict", "trap", "kill", "errno", "trace", "notify", "filtered-thread", "no-restart")] string mode)
     {
         using Subject subject = Start(mode);
         AssertCaptured(subject);

@@ -73,9 +73,14 @@ static void dispatch(void) {
 static void *dispatched_computing(void *x) { dispatch(); rounds++; selector = 1; for (;;) compute(); return x; }
 
 /* What an injection needs ends in the action; what the program needs is allowed. */
+static void forbid(const int *calls, int n, unsigned action, int flags);
+
 static void filter(unsigned action, int flags) {
     int calls[] = {SYS_mmap, SYS_mprotect, SYS_munmap, SYS_madvise, SYS_ioctl, SYS_close, SYS_socketpair, SYS_recvmsg, 323 /* userfaultfd */, SYS_getpid};
-    int n = sizeof calls / sizeof *calls;
+    forbid(calls, sizeof calls / sizeof *calls, action, flags);
+}
+
+static void forbid(const int *calls, int n, unsigned action, int flags) {
     struct sock_filter code[2 + 16] = {{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)}};
     for (int i = 0; i < n; i++) code[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], n - i, 0);
     code[1 + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
@@ -86,6 +91,15 @@ static void filter(unsigned action, int flags) {
 }
 
 static void *filtered_reading(void *x) { char c; filter(SECCOMP_RET_KILL_PROCESS, 0); rounds++; for (;;) read(pipes[0], &c, 1); return x; }
+
+/* A sleep that is interrupted by a stop goes on by restart_syscall, which few filters know. */
+static void *sleeping_without_restart(void *x) {
+    int call = SYS_restart_syscall;
+    forbid(&call, 1, SECCOMP_RET_KILL_PROCESS, 0);
+    rounds++;
+    for (;;) nanosleep(&(struct timespec){1, 0}, 0);
+    return x;
+}
 
 static int shared_child(void *x) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -181,6 +195,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(mode, "trace")) filter(SECCOMP_RET_TRACE, 0);
     else if (!strcmp(mode, "notify")) filter(SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
     else if (!strcmp(mode, "filtered-thread")) { start(filtered_reading); spins = 1; }
+    else if (!strcmp(mode, "no-restart")) start(sleeping_without_restart);
     else if (!strcmp(mode, "clone-vm")) clone_shared(CLONE_VM);
     else if (!strcmp(mode, "spawn")) start(spawning);
     else if (!strcmp(mode, "kernel-worker")) { start_kernel_worker(); spins = 1; }
@@ -189,7 +204,7 @@ int main(int argc, char **argv) {
         size_t bytes = 400ul << 20;
         memset(mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 1, bytes);
     }
-    if (!strcmp(mode, "sud-thread") || !strcmp(mode, "filtered-thread") || !strcmp(mode, "toucher")) while (!rounds) sched_yield();
+    if (!strcmp(mode, "sud-thread") || !strcmp(mode, "filtered-thread") || !strcmp(mode, "toucher") || !strcmp(mode, "no-restart")) while (!rounds) sched_yield();
     say("ready\n");
     if (!strcmp(mode, "vfork")) { /* until a letter comes */
         static char stack[65536] __attribute__((aligned(16)));
