@@ -7,7 +7,7 @@ namespace Testbed.Cli;
 /// Over how many connections it goes is the client's affair: our daemon opens several and says CLOSE over one of
 /// them.
 /// </summary>
-/// <param name="limit">The server ends after so many; 0: it does not.</param>
+/// <param name="limit">The number of sessions after which the server ends; 0: it goes on.</param>
 /// <param name="isReceiving">Images are received: a connection that ends without CLOSE is a failed session.</param>
 /// <param name="isFrozen">Processes stand still for it: they are not held up for a client that is gone.</param>
 /// <param name="log">Gets a line for each end.</param>

@@ -50,7 +50,7 @@ public sealed class LazyPagesDaemon : IDisposable
     /// <exception cref="BadInputException">The images are not sound, or pages are in none of them and there is no server.</exception>
     public static LazyPagesDaemon Listen(LazyPagesOptions options)
     {
-        // First: a restore that was started right behind us connects, and waits here instead of failing for want of a socket.
+        // Listen first: a restore that starts right behind us connects and waits. Without a socket it would fail.
         RestoreSocket socket = RestoreSocket.Listen(options.WorkPath);
         Guard? guard = null;
         ImageDirectory? images = null;

@@ -150,11 +150,6 @@ public sealed record ProcessInfo
     internal static int TracerOf(int pid, int tid) =>
         ReadStatus($"/proc/{pid}/task/{tid}/status") is { } status ? ProcessOf((int)Number(status, "TracerPid")) : 0;
 
-    /// <summary>Whether the process is in a pid namespace other than ours: its threads have other ids there.</summary>
-    public static bool IsInOtherPidNamespace(int pid) =>
-        ReadStatus($"/proc/{pid}/status") is { } status
-        && status.GetValueOrDefault("NSpid", "").AsSpan().ContainsAny('\t', ' ');
-
     /// <summary>Whether the process of this pid and start time still has its threads; a zombie has none.</summary>
     public static bool IsRunning(int pid, long startTime) =>
         StartTimeOf(pid) == startTime && ThreadIds(pid).Any(tid => ThreadState(pid, tid) is not (null or 'Z' or 'X'));
